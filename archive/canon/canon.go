@@ -1,0 +1,88 @@
+// Package canon writes and reads the one JSON form that Perenne hashes and signs: RFC 8785 (JCS).
+//
+// A value has exactly one form, and a reader accepts no other: [Unmarshal] refuses any byte string that is
+// not the canonical form of what it parsed, so that no byte of a ledger entry, receipt or report can
+// change unnoticed. Numbers are integers within ±(2^53-1): there are no fractions in our formats.
+package canon
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/gowebpki/jcs"
+)
+
+// maxDepth bounds the nesting of arrays and objects; ours have fewer than ten levels.
+const maxDepth = 32
+
+// ErrForm means that bytes are not the canonical form of the value wanted.
+var ErrForm = errors.New("not in canonical form (RFC 8785)")
+
+// Marshal returns the canonical form of v.
+func Marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, fmt.Errorf("canonical form: %w", err)
+	}
+	out, err := jcs.Transform(b.Bytes())
+	if err != nil {
+		return nil, fmt.Errorf("canonical form: %w", err)
+	}
+	return out, nil
+}
+
+// Unmarshal parses data into v, which must point to a type without maps of any. It returns ErrForm, saying
+// where, for a name unknown to v, a name given twice, nesting deeper than 32 levels, anything behind the
+// value, and for any spelling that Marshal(v) would not give.
+func Unmarshal(data []byte, v any) error {
+	if err := scan(data); err != nil {
+		return err
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil {
+		return fmt.Errorf("%w: %w", ErrForm, err)
+	}
+	again, err := Marshal(v)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrForm, err)
+	}
+	if !bytes.Equal(again, data) {
+		i := 0
+		for i < len(data) && i < len(again) && data[i] == again[i] {
+			i++
+		}
+		return fmt.Errorf("%w: differs at byte %d", ErrForm, i)
+	}
+	return nil
+}
+
+// scan walks the tokens once, without building anything, to bound depth before encoding/json recurses.
+func scan(data []byte) error {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	depth := 0
+	for {
+		tok, err := dec.Token()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrForm, err)
+		}
+		if d, ok := tok.(json.Delim); ok {
+			if d == '{' || d == '[' {
+				depth++
+			} else {
+				depth--
+			}
+			if depth > maxDepth {
+				return fmt.Errorf("%w: nested deeper than %d levels", ErrForm, maxDepth)
+			}
+		}
+	}
+}
