@@ -1,0 +1,299 @@
+package main
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/marchesud/perenne/archive/web"
+	"github.com/marchesud/perenne/storage/dir"
+)
+
+// Config is perenne.yaml, the one configuration file of an installation; beside it stands one file for each
+// producer (Producer). Relative paths begin at the installation's folder. Unknown keys are refused, and so is
+// anything that would have to be guessed.
+type Config struct {
+	// Installation names this archive for ever: every ledger's origin is <installation>/<producer>, in every
+	// paper ever issued. Lower-case letters, digits, dots and hyphens. Set by init.
+	Installation string `yaml:"installation"`
+	// Recovery is the public half (hex) of the offline recovery key that init made.
+	Recovery string `yaml:"recovery"`
+	// ReadOnly serves what the bucket holds and accepts nothing: an archive whose keys were lost.
+	ReadOnly bool `yaml:"read_only,omitempty"`
+	// Language of messages and papers where the caller does not say: it or en.
+	Language string `yaml:"language,omitempty"`
+
+	// Listen is the address of the HTTP interface. Without tls it must be a loopback address.
+	Listen string `yaml:"listen"`
+	// TLS is {cert: FILE, key: FILE}, read again when the files change; or the word proxy, when a proxy on
+	// this host or a trusted network ends TLS.
+	TLS TLS `yaml:"tls,omitempty"`
+	// TrustedProxies are the networks whose X-Forwarded-For is believed; needed with tls: proxy.
+	TrustedProxies []string `yaml:"trusted_proxies,omitempty"`
+	// Metrics is the address of the Prometheus listener, a loopback or private one; empty for none.
+	Metrics string `yaml:"metrics,omitempty"`
+	// PrivateLedgers asks for a token under /ledger too. The ledgers hold no personal data and are served to
+	// everybody by default, so that monitors and witnesses can follow them.
+	PrivateLedgers bool `yaml:"private_ledgers,omitempty"`
+	// MaxUploads bounds the submissions received at once; 0 means 64.
+	MaxUploads int `yaml:"max_uploads,omitempty"`
+
+	Store   StoreConfig   `yaml:"store"`
+	Seal    SealConfig    `yaml:"seal"`
+	TSA     TSAConfig     `yaml:"timestamps"`
+	Audit   AuditConfig   `yaml:"audit,omitempty"`
+	Catalog CatalogConfig `yaml:"catalog,omitempty"`
+	Locks   LockConfig    `yaml:"locks,omitempty"`
+}
+
+// StoreConfig says where the bucket is.
+type StoreConfig struct {
+	// Dir is the folder of the embedded store. One host, never NFS.
+	Dir string `yaml:"dir"`
+	// Immutable sets the immutable flag on every object: auto (where rights and file system allow), on (refuse
+	// to start otherwise) or off.
+	Immutable string `yaml:"immutable"`
+}
+
+// SealConfig says who seals packages and papers, and how often the ledgers are timestamped.
+type SealConfig struct {
+	// Key is the file with the conservatore's key and certificates: PEM or PKCS #12, readable by its owner only.
+	Key string `yaml:"key"`
+	// PasswordFile holds the password of a PKCS #12 file.
+	PasswordFile string `yaml:"password_file,omitempty"`
+	// Every is the interval between seals. 0s, the default with the local TSA, seals at once; with an external
+	// one the default is 60s.
+	Every *Duration `yaml:"every,omitempty"`
+	// Wait is how long a receipt waits for its seal when Every is 0s; default 2s.
+	Wait Duration `yaml:"wait,omitempty"`
+}
+
+// TSAConfig says who gives timestamps.
+type TSAConfig struct {
+	// Local runs a timestamp authority of this installation, on loopback. Its tokens are not qualified, and
+	// every paper says so. Used alone, never as a fallback.
+	Local bool `yaml:"local,omitempty"`
+	// Authorities are RFC 3161 services, asked in order until one gives a token that passes every check.
+	Authorities []TSAEntry `yaml:"authorities,omitempty"`
+}
+
+// TSAEntry is one timestamp authority. Its root certificate must stand in trust/tsa-ca.pem.
+type TSAEntry struct {
+	URL          string   `yaml:"url"`
+	User         string   `yaml:"user,omitempty"`
+	PasswordFile string   `yaml:"password_file,omitempty"`
+	Timeout      Duration `yaml:"timeout,omitempty"`
+}
+
+// AuditConfig paces the scheduled reading again of everything kept. How often each package is read is the
+// policy's (audit.every).
+type AuditConfig struct {
+	// Tick is how often the scheduler looks for what is due; default 1h, "off" is 0s.
+	Tick *Duration `yaml:"tick,omitempty"`
+	// Budget bounds the bytes read in one tick; 0 means no bound.
+	Budget int64 `yaml:"budget,omitempty"`
+}
+
+// CatalogConfig bounds the search catalog, which is a cache under state/.
+type CatalogConfig struct {
+	// Quota is the most bytes its files may take; 0 means no bound but a nearly full disk.
+	Quota int64 `yaml:"quota,omitempty"`
+	// Memory bounds its caches, in bytes; 0 means 64 MiB.
+	Memory int64 `yaml:"memory,omitempty"`
+}
+
+// LockConfig says how far ahead objects are locked, on stores that keep dates.
+type LockConfig struct {
+	// Horizon defaults to 400 days.
+	Horizon Duration `yaml:"horizon,omitempty"`
+}
+
+// Duration is a time.Duration written like 30s, 2h or 400d.
+type Duration time.Duration
+
+// UnmarshalYAML reads a duration; days are 24 hours.
+func (d *Duration) UnmarshalYAML(n *yaml.Node) error {
+	text := n.Value
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		text = days + "h"
+		v, err := time.ParseDuration(text)
+		*d = Duration(24 * v)
+		return err
+	}
+	v, err := time.ParseDuration(text)
+	*d = Duration(v)
+	return err
+}
+
+// MarshalYAML writes it as Go does.
+func (d Duration) MarshalYAML() (any, error) { return time.Duration(d).String(), nil }
+
+// TLS is either the word proxy or a pair of files.
+type TLS struct {
+	Proxy bool
+	Cert  string
+	Key   string
+}
+
+// IsZero reports that no TLS is configured.
+func (t TLS) IsZero() bool { return t == TLS{} }
+
+// UnmarshalYAML reads "proxy" or {cert, key}.
+func (t *TLS) UnmarshalYAML(n *yaml.Node) error {
+	if n.Kind == yaml.ScalarNode {
+		if n.Value != "proxy" {
+			return fmt.Errorf("line %d: tls: want proxy or {cert: FILE, key: FILE}", n.Line)
+		}
+		t.Proxy = true
+		return nil
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		switch k, v := n.Content[i].Value, n.Content[i+1].Value; k {
+		case "cert":
+			t.Cert = v
+		case "key":
+			t.Key = v
+		default:
+			return fmt.Errorf("line %d: tls: unknown key %s", n.Content[i].Line, k)
+		}
+	}
+	if t.Cert == "" || t.Key == "" {
+		return fmt.Errorf("line %d: tls: both cert and key are needed", n.Line)
+	}
+	return nil
+}
+
+// MarshalYAML writes what UnmarshalYAML reads.
+func (t TLS) MarshalYAML() (any, error) {
+	if t.Proxy {
+		return "proxy", nil
+	}
+	return map[string]string{"cert": t.Cert, "key": t.Key}, nil
+}
+
+var validInstallation = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,98}[a-z0-9])?$`)
+
+// loadYAML reads one YAML document strictly.
+func loadYAML(path string, to any) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(b))
+	dec.KnownFields(true)
+	if err := dec.Decode(to); err != nil {
+		return fmt.Errorf("%s: %w", filepath.Base(path), err)
+	}
+	if err := dec.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s: more than one document", filepath.Base(path))
+	}
+	return nil
+}
+
+// check refuses a configuration that would have to be guessed at, naming the key.
+func (c *Config) check() error {
+	bad := func(key, why string) error { return usagef("perenne.yaml: %s: %s", key, why) }
+	if !validInstallation.MatchString(c.Installation) {
+		return bad("installation", "lower-case letters, digits, dots and hyphens, at most 100")
+	}
+	if b, err := hex.DecodeString(c.Recovery); err != nil || len(b) != 32 {
+		return bad("recovery", "the public recovery key that init wrote, 64 hex digits")
+	}
+	if c.Language != "" && c.Language != "it" && c.Language != "en" {
+		return bad("language", "it or en")
+	}
+	if c.Store.Dir == "" {
+		return bad("store.dir", "the folder of the store is missing")
+	}
+	if _, err := dir.ParseImmutable(c.Store.Immutable); err != nil {
+		return bad("store.immutable", "auto, on or off")
+	}
+	if c.Seal.Key == "" {
+		return bad("seal.key", "the file of the conservatore's key is missing")
+	}
+	if c.TSA.Local == (len(c.TSA.Authorities) > 0) {
+		return bad("timestamps", "either local: true or a list of authorities")
+	}
+	for i, t := range c.TSA.Authorities {
+		if t.URL == "" {
+			return bad(fmt.Sprintf("timestamps.authorities[%d].url", i), "is missing")
+		}
+	}
+	return c.checkListen(bad)
+}
+
+// checkListen lets nothing but loopback be served without TLS.
+func (c *Config) checkListen(bad func(key, why string) error) error {
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return bad("listen", "want HOST:PORT")
+	}
+	ip, err := netip.ParseAddr(host)
+	loopback := host == "localhost" || err == nil && ip.IsLoopback()
+	if c.TLS.IsZero() && !loopback {
+		return bad("listen", "without tls only a loopback address is served; set tls: {cert, key}, or tls: proxy")
+	}
+	if c.TLS.Proxy && !loopback && len(c.TrustedProxies) == 0 {
+		return bad("trusted_proxies", "tls: proxy on an address that is not loopback needs the networks of the proxies")
+	}
+	for i, p := range c.TrustedProxies {
+		if _, err := netip.ParsePrefix(p); err != nil {
+			return bad(fmt.Sprintf("trusted_proxies[%d]", i), "want a network such as 10.0.0.0/24")
+		}
+	}
+	if c.Metrics != "" {
+		if _, _, err := net.SplitHostPort(c.Metrics); err != nil {
+			return bad("metrics", "want HOST:PORT")
+		}
+	}
+	return nil
+}
+
+// sealEvery is the interval between seals.
+func (c *Config) sealEvery() time.Duration {
+	if c.Seal.Every != nil {
+		return time.Duration(*c.Seal.Every)
+	}
+	if c.TSA.Local {
+		return 0
+	}
+	return time.Minute
+}
+
+func orDefault(d Duration, otherwise time.Duration) time.Duration {
+	if d == 0 {
+		return otherwise
+	}
+	return time.Duration(d)
+}
+
+func (c *Config) auditTick() time.Duration {
+	if c.Audit.Tick != nil {
+		return time.Duration(*c.Audit.Tick)
+	}
+	return time.Hour
+}
+
+func (c *Config) proxies() []netip.Prefix {
+	var ps []netip.Prefix
+	for _, t := range c.TrustedProxies {
+		if p, err := netip.ParsePrefix(t); err == nil {
+			ps = append(ps, p)
+		}
+	}
+	return ps
+}
+
+// roles are what a token may do.
+var validRoles = map[web.Role]bool{web.Submit: true, web.Read: true, web.Audit: true, web.Admin: true}

@@ -1,0 +1,299 @@
+package main
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"filippo.io/age"
+	"github.com/urfave/cli/v2"
+
+	"github.com/marchesud/perenne/archive"
+	"github.com/marchesud/perenne/signing"
+)
+
+func keysCommand() *cli.Command {
+	passphrase := &cli.StringFlag{Name: "passphrase-file", Usage: "FILE with the passphrase; else it is read from standard input"}
+	return command(&cli.Command{
+		Name: "keys", Usage: "carry the keys of an installation to a safe place and back",
+		Subcommands: []*cli.Command{
+			command(&cli.Command{
+				Name: "export", Usage: "write configuration and keys, encrypted with a passphrase, to one file",
+				Flags:  []cli.Flag{dirFlag(), langFlag(), passphrase, &cli.StringFlag{Name: "out", Required: true, Usage: "FILE to write (age format)"}},
+				Action: exportKeys,
+			}, `perenne keys export --dir p --out keys.age --passphrase-file pass.txt`),
+			command(&cli.Command{
+				Name: "import", Usage: "make an installation again from an export", ArgsUsage: "FILE",
+				Flags:  []cli.Flag{dirFlag(), langFlag(), passphrase, &cli.StringFlag{Name: "store", Usage: "folder of the embedded store, when it is not where it was"}},
+				Action: importKeys,
+			}, `perenne keys import --dir p --store /srv/bucket keys.age
+perenne serve --dir p --trust-bucket-head`),
+			command(&cli.Command{
+				Name: "adopt", Usage: "go on with new keys after the old ones were lost, by the recovery key",
+				Flags:  []cli.Flag{dirFlag(), langFlag(), &cli.StringFlag{Name: "recovery", Required: true, Usage: "FILE with the recovery key that init made"}},
+				Action: adoptKeys,
+			}, `perenne rebuild --dir p --from /srv/bucket
+perenne keys adopt --dir p --recovery recovery.key`),
+		},
+	}, "perenne keys export --help")
+}
+
+// exported are the parts of an installation that an export carries: everything but what the bucket gives.
+var exported = []string{"perenne.yaml", "producers", "keys", "trust"}
+
+func exportKeys(c *cli.Context) error {
+	in, err := findInstallation(c.String("dir"))
+	if err != nil {
+		return err
+	}
+	pass, err := readPassphrase(c)
+	if err != nil {
+		return err
+	}
+	recipient, err := age.NewScryptRecipient(pass)
+	if err != nil {
+		return usagef("passphrase: %v", err)
+	}
+	var out bytes.Buffer
+	enc, err := age.Encrypt(&out, recipient)
+	if err != nil {
+		return err
+	}
+	n, err := in.writeTar(enc)
+	if err := errors.Join(err, enc.Close()); err != nil {
+		return err
+	}
+	if err := writeFile(c.String("out"), out.Bytes(), 0o600); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.App.Writer, lang(c).T("%d file cifrati in %s: portarlo via da questa macchina, e la passphrase altrove\n",
+		"%d files encrypted in %s: take it away from this machine, and the passphrase elsewhere\n"), n, c.String("out"))
+	return nil
+}
+
+func (in *installation) writeTar(w io.Writer) (int, error) {
+	t := tar.NewWriter(w)
+	n := 0
+	for _, part := range exported {
+		err := filepath.WalkDir(in.path(part), func(name string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return err
+			}
+			text, err := os.ReadFile(name)
+			if err != nil {
+				return err
+			}
+			rel, err := filepath.Rel(in.root, name)
+			if err != nil {
+				return err
+			}
+			n++
+			if err := t.WriteHeader(&tar.Header{Name: filepath.ToSlash(rel), Mode: 0o600, Size: int64(len(text)), Typeflag: tar.TypeReg}); err != nil {
+				return err
+			}
+			_, err = t.Write(text)
+			return err
+		})
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, t.Close()
+}
+
+// maxExport bounds what an export may unpack to.
+const maxExport = 64 << 20
+
+func importKeys(c *cli.Context) error {
+	if c.NArg() != 1 {
+		return usagef("want one file, made by perenne keys export")
+	}
+	root, err := filepath.Abs(c.String("dir"))
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(root, "perenne.yaml")); err == nil {
+		return usagef("%s is an installation already", root)
+	}
+	pass, err := readPassphrase(c)
+	if err != nil {
+		return err
+	}
+	identity, err := age.NewScryptIdentity(pass)
+	if err != nil {
+		return usagef("passphrase: %v", err)
+	}
+	f, err := os.Open(c.Args().First())
+	if err != nil {
+		return usagef("%v", err)
+	}
+	defer f.Close()
+	plain, err := age.Decrypt(f, identity)
+	if err != nil {
+		return usagef("%s: %v", c.Args().First(), err)
+	}
+	if err := unpackKeys(root, io.LimitReader(plain, maxExport)); err != nil {
+		return err
+	}
+	in, err := findInstallation(root)
+	if err != nil {
+		return err
+	}
+	if store := c.String("store"); store != "" {
+		if in.config.Store.Dir, err = filepath.Abs(store); err != nil {
+			return err
+		}
+		if err := writeYAML(in.path("perenne.yaml"), in.config); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(c.App.Writer, lang(c).T("installazione %s ripresa in %s; questa macchina non ha il segno dei giornali: la prima volta\n  perenne serve --dir %s --trust-bucket-head\n",
+		"installation %s is back in %s; this machine has no mark of the ledgers: the first time\n  perenne serve --dir %s --trust-bucket-head\n"), in.config.Installation, root, c.String("dir"))
+	return nil
+}
+
+// unpackKeys writes the files of an export, whose names must be of the parts exported.
+func unpackKeys(root string, r io.Reader) error {
+	t := tar.NewReader(r)
+	for {
+		h, err := t.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return usagef("the export is damaged: %v", err)
+		}
+		part, _, _ := strings.Cut(h.Name, "/")
+		if h.Typeflag != tar.TypeReg || path.Clean(h.Name) != h.Name || !filepath.IsLocal(h.Name) || !slices.Contains(exported, part) {
+			return usagef("the export holds %q, which is no part of an installation", h.Name)
+		}
+		text, err := io.ReadAll(t)
+		if err != nil {
+			return usagef("the export is damaged: %v", err)
+		}
+		name := filepath.Join(root, filepath.FromSlash(h.Name))
+		dirMode, fileMode := os.FileMode(0o755), os.FileMode(0o644)
+		if part == "keys" {
+			dirMode, fileMode = 0o700, 0o600
+		}
+		if err := os.MkdirAll(filepath.Dir(name), dirMode); err != nil {
+			return err
+		}
+		if err := writeFile(name, text, fileMode); err != nil {
+			return err
+		}
+	}
+	return os.MkdirAll(filepath.Join(root, "state"), 0o755)
+}
+
+// readPassphrase reads a passphrase of at least twelve characters.
+func readPassphrase(c *cli.Context) (string, error) {
+	var text []byte
+	var err error
+	if f := c.String("passphrase-file"); f != "" {
+		text, err = os.ReadFile(f)
+	} else {
+		fmt.Fprint(c.App.ErrWriter, "passphrase: ")
+		text, err = bufio.NewReader(os.Stdin).ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+	}
+	if err != nil {
+		return "", usagef("passphrase: %v", err)
+	}
+	pass := strings.TrimRight(string(text), "\r\n")
+	if len([]rune(pass)) < 12 {
+		return "", usagef("the passphrase must have at least 12 characters")
+	}
+	return pass, nil
+}
+
+// adoptKeys makes new working keys for a read-only archive. The recovery key signs them; its public half
+// stands in the first entry of each ledger, so that everybody can see that they were taken over rightfully.
+func adoptKeys(c *cli.Context) error {
+	in, err := findInstallation(c.String("dir"))
+	if err != nil {
+		return err
+	}
+	if !in.config.ReadOnly {
+		return usagef("this installation has its keys; adopt is for one that perenne rebuild --from made of a bucket alone")
+	}
+	seed, err := readSecret(c.String("recovery"), ed25519.SeedSize)
+	if err != nil {
+		return err
+	}
+	recovery := ed25519.NewKeyFromSeed(seed)
+	if got := hex.EncodeToString(recovery.Public().(ed25519.PublicKey)); got != in.config.Recovery {
+		return usagef("%s is not the recovery key of this archive: the ledgers name %s", c.String("recovery"), in.config.Recovery)
+	}
+	signer, err := in.sealer()
+	if err != nil {
+		return err
+	}
+	producers, err := in.loadProducers()
+	if err != nil {
+		return err
+	}
+	signatures := map[string]string{}
+	for _, p := range producers {
+		if err := in.newNameKey(p.Code); err != nil {
+			return err
+		}
+		_, vkey, err := in.ledgerKeys(p.Code)
+		if err != nil {
+			return err
+		}
+		if err := appendFile(in.path("trust", "ledger.vkey"), []byte(vkey+"\n")); err != nil {
+			return err
+		}
+		text := archive.AdoptionText(in.config.Installation+"/"+p.Code, vkey, signing.Fingerprint(signer.Chain()[0]))
+		signatures[p.Code] = signAdoption(recovery, text)
+	}
+	text, err := json.Marshal(signatures)
+	if err != nil {
+		return err
+	}
+	if err := writeFile(in.path("keys", "adoption.json"), text, 0o600); err != nil {
+		return err
+	}
+	in.config.ReadOnly = false
+	if err := writeYAML(in.path("perenne.yaml"), in.config); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.App.Writer, lang(c).T("chiavi nuove adottate per %d enti; completare producers/*.yaml, poi\n  perenne serve --dir %s --trust-bucket-head\n",
+		"new keys adopted for %d bodies; complete producers/*.yaml, then\n  perenne serve --dir %s --trust-bucket-head\n"), len(producers), c.String("dir"))
+	return nil
+}
+
+// newNameKey makes a name key where there is none.
+func (in *installation) newNameKey(code string) error {
+	name := in.path("keys", "names", code)
+	if _, err := os.Stat(name); err == nil {
+		return nil
+	}
+	var key [32]byte
+	if _, err := rand.Read(key[:]); err != nil {
+		return err
+	}
+	return writeFile(name, []byte(hex.EncodeToString(key[:])+"\n"), 0o600)
+}
+
+// signAdoption signs with the recovery key.
+func signAdoption(recovery ed25519.PrivateKey, text []byte) string {
+	return base64.StdEncoding.EncodeToString(ed25519.Sign(recovery, text))
+}

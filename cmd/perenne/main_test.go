@@ -1,0 +1,199 @@
+package main
+
+import (
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/marchesud/perenne/archive/archivetest"
+	"github.com/marchesud/perenne/cmd/perenne/samples"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"perenne": main})
+}
+
+// TestTranscripts runs the command line as people use it: real daemons on loopback, real files.
+func TestTranscripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("LANG", "it_IT.UTF-8")
+			e.Setenv("HOME", e.WorkDir)
+			return prepare(e.WorkDir)
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"code":    wantCode,
+			"flip":    flip,
+			"capture": capture,
+			"init":    initInstallation,
+		},
+	})
+}
+
+// prepare writes documents into the folder of a transcript.
+func prepare(dir string) error {
+	units := samples.All(1, time.Date(2026, 3, 9, 0, 0, 0, 0, time.UTC))
+	files := map[string][]byte{"computo.xml": []byte("<?xml version=\"1.0\"?>\n<computo><voce importo=\"100.00\">Scavo</voce></computo>\n")}
+	r := units[0].Files[0].Open()
+	defer r.Close()
+	pdf, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	files["determina.pdf"], files["altra.pdf"] = pdf, archivetest.PDF("altra")
+	for name, data := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// initInstallation makes an installation in the folder given, with one producer, on a free port.
+func initInstallation(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Check(ts.Exec("perenne", append([]string{
+		"init", "--dir", args[0], "--listen", "127.0.0.1:0", "--immutable", "off",
+		"--producer", "c_x901", "--name", "Comune di Montesole", "--tax-code", "00000000000",
+		"--responsible", "Persona Inventata", "--responsible-tax-code", "NVNPSN80A01X901A",
+		"--appointment", "Decreto n. 1 del 2 gennaio 2026", "--appointed", "2026-01-02",
+		"--manual", "Manuale di conservazione, versione 1.0",
+	}, args[1:]...)...))
+}
+
+// wantCode runs a command and wants exactly this exit code: code 64 perenne …
+func wantCode(ts *testscript.TestScript, neg bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	got := "0"
+	if err != nil {
+		got = regexp.MustCompile(`\d+`).FindString(err.Error())
+	}
+	if got != args[0] {
+		ts.Fatalf("exit code %s, want %s", got, args[0])
+	}
+}
+
+// flip changes one bit in the middle of the only file that matches a pattern.
+func flip(ts *testscript.TestScript, neg bool, args []string) {
+	names, err := filepath.Glob(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if len(names) == 0 {
+		ts.Fatalf("no file %s", args[0])
+	}
+	b, err := os.ReadFile(names[0])
+	ts.Check(err)
+	b[len(b)/2] ^= 1
+	ts.Check(os.Remove(names[0]))
+	ts.Check(os.WriteFile(names[0], b, 0o444))
+}
+
+// capture sets a variable to the first match of a pattern in the last output: capture ID 'id ([a-z2-7]+)'
+func capture(ts *testscript.TestScript, neg bool, args []string) {
+	m := regexp.MustCompile(args[1]).FindStringSubmatch(ts.ReadFile("stdout"))
+	if m == nil {
+		ts.Fatalf("no match for %s", args[1])
+	}
+	ts.Setenv(args[0], m[len(m)-1])
+}
+
+// TestReadmeIsTrue runs the commands that the README and the LEGGIMI show, literally, in a shell.
+func TestReadmeIsTrue(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"README.md", "LEGGIMI.md"} {
+		t.Run(name, func(t *testing.T) {
+			text, err := os.ReadFile(filepath.Join("..", "..", name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			block := regexp.MustCompile("(?s)<!-- transcript -->\n```sh\n(.*?)```").FindSubmatch(text)
+			if block == nil {
+				t.Fatal("no transcript in it")
+			}
+			dir := t.TempDir()
+			if err := prepare(dir); err != nil {
+				t.Fatal(err)
+			}
+			bin := t.TempDir()
+			// testscript.Main runs the command whose name argv[0] has.
+			if err := os.Symlink(self, filepath.Join(bin, "perenne")); err != nil {
+				t.Fatal(err)
+			}
+			script := "set -e\ntrap 'kill $!' EXIT\n" + string(block[1])
+			cmd := exec.Command("sh", "-c", script)
+			cmd.Dir = dir
+			cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "LANG=it_IT.UTF-8", "PERENNE_IMMUTABLE=off", "PERENNE_LISTEN=127.0.0.1:0")
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			for _, want := range []string{"accettato  c_x901 DETE 2026/12", "sigillato", "integro  c_x901", "valido  rdv-DETE-2026-12.json", "valido  copy.zip", "valido  report.asice"} {
+				if !strings.Contains(string(out), want) {
+					t.Errorf("the output lacks %q:\n%s", want, out)
+				}
+			}
+		})
+	}
+}
+
+// TestFlagsBehindArguments holds the reordering that urfave/cli v2 needs.
+func TestFlagsBehindArguments(t *testing.T) {
+	app := newApp()
+	for _, c := range []struct{ in, want string }{
+		{"perenne submit a.pdf --dir p --attachment b.xml", "perenne submit --dir p --attachment b.xml -- a.pdf"},
+		{"perenne submit --reserved a.pdf --dir=p", "perenne submit --reserved --dir=p -- a.pdf"},
+		{"perenne keys export --dir p --out f", "perenne keys export --dir p --out f"},
+		{"perenne verify x --trust t -- --odd", "perenne verify --trust t -- x --odd"},
+	} {
+		got, err := flagsFirst(app, strings.Fields(c.in))
+		if err != nil || strings.Join(got, " ") != c.want {
+			t.Errorf("flagsFirst(%s) = %s, %v, want %s", c.in, strings.Join(got, " "), err, c.want)
+		}
+	}
+	if _, err := flagsFirst(app, strings.Fields("perenne submit a.pdf --dir")); exitCode(err) != exitUsage {
+		t.Errorf("a flag without its value: got %v, want a usage error", err)
+	}
+}
+
+// TestExamplesInHelpNameRealFlags keeps help and program together.
+func TestExamplesInHelpNameRealFlags(t *testing.T) {
+	for _, c := range newApp().Commands {
+		if c.Hidden {
+			continue
+		}
+		known := map[string]bool{"help": true}
+		for _, f := range c.Flags {
+			for _, n := range f.Names() {
+				known[n] = true
+			}
+		}
+		for _, sub := range c.Subcommands {
+			for _, f := range sub.Flags {
+				for _, n := range f.Names() {
+					known[n] = true
+				}
+			}
+		}
+		for _, line := range strings.Split(c.CustomHelpTemplate, "\n") {
+			if !strings.Contains(line, "perenne "+c.Name) {
+				continue
+			}
+			for _, m := range regexp.MustCompile(`--([a-z-]+)`).FindAllStringSubmatch(line, -1) {
+				if !known[m[1]] {
+					t.Errorf("help of %s shows --%s, which it does not know", c.Name, m[1])
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,373 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/sys/unix"
+
+	"github.com/marchesud/perenne/archive"
+	"github.com/marchesud/perenne/archive/ledger"
+	"github.com/marchesud/perenne/archive/pack"
+	"github.com/marchesud/perenne/archive/paper"
+	"github.com/marchesud/perenne/signing"
+	"github.com/marchesud/perenne/storage"
+	"github.com/marchesud/perenne/storage/catalog"
+	"github.com/marchesud/perenne/storage/dir"
+)
+
+// This is the only file that names the concrete parts an archive is made of.
+
+type certificate = *x509.Certificate
+
+// openOptions vary how an installation is opened.
+type openOptions struct {
+	Log             *slog.Logger
+	TrustBucketHead bool
+	// ReadOnly opens without writing to the ledgers: papers are sealed, nothing is entered.
+	ReadOnly bool
+	// StoreDir and StateDir stand in for the installation's own: the demo audits damaged copies.
+	StoreDir, StateDir string
+	// ForgetCatalog makes the catalog again from the bucket.
+	ForgetCatalog bool
+}
+
+// opened is an archive with what it was made of.
+type opened struct {
+	Archive *archive.Archive
+	Catalog *catalog.Catalog
+	Trust   paper.Trust
+	closers []func() error
+}
+
+// Close closes in reverse order.
+func (o *opened) Close() error {
+	var err error
+	for i := len(o.closers) - 1; i >= 0; i-- {
+		err = errors.Join(err, o.closers[i]())
+	}
+	return err
+}
+
+// open makes an archive from an installation.
+func (in *installation) open(ctx context.Context, opt openOptions) (*opened, error) {
+	o := &opened{}
+	if err := o.assemble(ctx, in, opt); err != nil {
+		return nil, errors.Join(err, o.Close())
+	}
+	return o, nil
+}
+
+// assemble reads the configuration first, so that what is wrong with it is said before anything is touched.
+func (o *opened) assemble(ctx context.Context, in *installation, opt openOptions) error {
+	state := firstOf(opt.StateDir, in.path("state"))
+	var err error
+	if o.Trust, err = trustOf(in.path("trust")); err != nil {
+		return err
+	}
+	cfg, err := in.archiveConfig(o, state, opt)
+	if err != nil {
+		return err
+	}
+	if err := o.lock(state); err != nil {
+		return err
+	}
+	if cfg.Store, err = in.openStore(firstOf(opt.StoreDir, in.within(in.config.Store.Dir))); err != nil {
+		return err
+	}
+	if err := o.openCatalog(ctx, in, state, opt); err != nil {
+		return err
+	}
+	cfg.Catalog = o.Catalog
+	if !in.config.ReadOnly && !opt.ReadOnly {
+		if err := o.openKeys(in, &cfg); err != nil {
+			return err
+		}
+	}
+	if o.Archive, err = archive.Open(ctx, cfg); err != nil {
+		return err
+	}
+	o.closers = append(o.closers, o.Archive.Close)
+	return nil
+}
+
+// lock keeps a second process away from the local state. The bucket needs no lock.
+func (o *opened) lock(state string) error {
+	if err := os.MkdirAll(state, 0o755); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(state, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return errors.Join(usagef("another perenne works on %s: stop it first", state), f.Close())
+	}
+	o.closers = append(o.closers, f.Close)
+	return nil
+}
+
+func (in *installation) openStore(root string) (storage.Store, error) {
+	immutable, err := dir.ParseImmutable(in.config.Store.Immutable)
+	if err != nil {
+		return nil, usagef("perenne.yaml: store.immutable: %v", err)
+	}
+	return dir.Open(root, dir.Options{Immutable: immutable})
+}
+
+// doubtFile in the state says that an audit found the catalog wrong.
+const doubtFile = "catalog-in-doubt"
+
+func (o *opened) openCatalog(ctx context.Context, in *installation, state string, opt openOptions) error {
+	root, doubt := filepath.Join(state, "catalog"), filepath.Join(state, doubtFile)
+	if _, err := os.Stat(doubt); err == nil || opt.ForgetCatalog {
+		if err := os.RemoveAll(root); err != nil {
+			return fmt.Errorf("forget catalog: %w", err)
+		}
+		if err := os.Remove(doubt); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	var err error
+	o.Catalog, err = catalog.Open(ctx, catalog.Options{Dir: root, Quota: in.config.Catalog.Quota, Memory: in.config.Catalog.Memory, Check: checkInChild, Now: time.Now})
+	if err != nil {
+		return fmt.Errorf("open catalog: %w", err)
+	}
+	o.closers = append(o.closers, o.Catalog.Close)
+	if anew, why := o.Catalog.Rebuilt(); anew && why != "" {
+		opt.Log.Info("catalog is made again from the bucket", slog.String("why", why))
+	}
+	return nil
+}
+
+// checkInChild looks through a catalog in a process of its own, since damaged files can kill the one that
+// opens them.
+func checkInChild(root string) error {
+	self, err := exec.LookPath(os.Args[0])
+	if err != nil {
+		return catalog.Check(root)
+	}
+	cmd := exec.Command(self, "catalog-check", root)
+	cmd.Env = append(os.Environ(), "GOTRACEBACK=none")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("check of the catalog: %w: %.200s", err, out)
+	}
+	return nil
+}
+
+// archiveConfig gathers what does not need secret keys, but the one that seals papers.
+func (in *installation) archiveConfig(o *opened, state string, opt openOptions) (archive.Config, error) {
+	producers, err := in.loadProducers()
+	if err != nil {
+		return archive.Config{}, err
+	}
+	cfg := archive.Config{
+		Installation: in.config.Installation,
+		Program:      pack.Application{Name: "Perenne", Version: version, Producer: "Perenne"},
+		State:        state, Trust: o.Trust, Recovery: in.config.Recovery,
+		CatalogInDoubt: func() error { return os.WriteFile(filepath.Join(state, doubtFile), nil, 0o644) },
+		SealEvery:      in.config.sealEvery(), SealWait: orDefault(in.config.Seal.Wait, 2*time.Second),
+		AuditTick: in.config.auditTick(), AuditBudget: in.config.Audit.Budget,
+		LockHorizon: orDefault(in.config.Locks.Horizon, 400*24*time.Hour), TrustBucketHead: opt.TrustBucketHead,
+		Now: time.Now, Rand: rand.Reader, Log: opt.Log,
+	}
+	for _, p := range producers {
+		nameKey, err := readSecret(in.path("keys", "names", p.Code), 32)
+		if errors.Is(err, fs.ErrNotExist) && (in.config.ReadOnly || opt.ReadOnly) {
+			nameKey, err = nil, nil
+		}
+		if err != nil {
+			return cfg, fmt.Errorf("name key of %s: %w", p.Code, err)
+		}
+		served, err := p.served(nameKey)
+		if err != nil {
+			return cfg, err
+		}
+		cfg.Producers = append(cfg.Producers, served)
+	}
+	if cfg.Signer, err = in.sealer(); err != nil {
+		return cfg, err
+	}
+	cfg.Published, err = in.published(cfg.Signer)
+	return cfg, err
+}
+
+// sealer opens the conservatore's key.
+func (in *installation) sealer() (signing.Signer, error) {
+	password := ""
+	if f := in.config.Seal.PasswordFile; f != "" {
+		text, err := os.ReadFile(in.within(f))
+		if err != nil {
+			return nil, usagef("perenne.yaml: seal.password_file: %v", err)
+		}
+		password = strings.TrimRight(string(text), "\r\n")
+	}
+	key, chain, err := signing.LoadKey(in.within(in.config.Seal.Key), password)
+	if err != nil {
+		return nil, usagef("perenne.yaml: seal.key: %v", err)
+	}
+	if err := signing.ValidAt(chain, time.Now()); err != nil {
+		return nil, usagef("perenne.yaml: seal.key: %v: get a new certificate", err)
+	}
+	return signing.NewSigner(key, chain)
+}
+
+// published is every public key and certificate in use: it lies in the bucket too, for whoever has nothing else.
+func (in *installation) published(signer signing.Signer) ([][]byte, error) {
+	var all [][]byte
+	for _, c := range signer.Chain() {
+		all = append(all, c.Raw)
+	}
+	for _, name := range []string{"seal-ca.pem", "tsa-ca.pem"} {
+		text, err := os.ReadFile(in.path("trust", name))
+		if err != nil {
+			return nil, usagef("trust/%s: %v", name, err)
+		}
+		certs, err := signing.ParseCertificates(text)
+		if err != nil {
+			return nil, usagef("trust/%s: %v", name, err)
+		}
+		for _, c := range certs {
+			all = append(all, c.Raw)
+		}
+	}
+	text, err := os.ReadFile(in.path("trust", "ledger.vkey"))
+	if err != nil {
+		return nil, usagef("trust/ledger.vkey: %v", err)
+	}
+	for line := range bytes.Lines(text) {
+		if line = bytes.TrimSpace(line); len(line) > 0 {
+			all = append(all, line)
+		}
+	}
+	return all, nil
+}
+
+// openKeys adds the keys that write: of the ledgers, and the way to timestamps.
+func (o *opened) openKeys(in *installation, cfg *archive.Config) error {
+	cfg.LedgerSigner = func(producer string) (note.Signer, error) {
+		signer, _, err := in.ledgerKeys(producer)
+		if err != nil {
+			return nil, err
+		}
+		return note.NewSigner(signer)
+	}
+	cfg.VerifierKey = func(producer string) (string, error) {
+		_, verifier, err := in.ledgerKeys(producer)
+		return verifier, err
+	}
+	cfg.Adoption = func(producer string, checkpoint []byte) (*ledger.Entry, error) {
+		return in.adoption(producer, checkpoint, cfg.Signer)
+	}
+	tsas, err := in.tsas()
+	if err != nil {
+		return err
+	}
+	if in.config.TSA.Local {
+		url, err := o.serveLocalTSA(in)
+		if err != nil {
+			return err
+		}
+		tsas = []signing.TSA{{URL: url, Policy: signing.LocalPolicy(), Timeout: 10 * time.Second}}
+	}
+	cfg.Timestamper, err = signing.NewTimestamper(tsas, o.Trust.Certificates, signing.TimestamperOptions{Now: time.Now, Rand: rand.Reader})
+	return err
+}
+
+func (in *installation) tsas() ([]signing.TSA, error) {
+	var all []signing.TSA
+	for i, t := range in.config.TSA.Authorities {
+		tsa := signing.TSA{URL: t.URL, User: t.User, Timeout: time.Duration(t.Timeout)}
+		if t.PasswordFile != "" {
+			text, err := os.ReadFile(in.within(t.PasswordFile))
+			if err != nil {
+				return nil, usagef("perenne.yaml: timestamps.authorities[%d].password_file: %v", i, err)
+			}
+			tsa.Password = strings.TrimRight(string(text), "\r\n")
+		}
+		all = append(all, tsa)
+	}
+	return all, nil
+}
+
+// serveLocalTSA runs the installation's own timestamp authority on loopback: a real RFC 3161 service, so that
+// nothing changes but the address when a qualified one takes over.
+func (o *opened) serveLocalTSA(in *installation) (string, error) {
+	key, chain, err := signing.LoadKey(in.path("keys", "tsa.pem"), "")
+	if err != nil {
+		return "", usagef("keys/tsa.pem: %v", err)
+	}
+	responder, err := signing.NewResponder(key, chain, time.Now)
+	if err != nil {
+		return "", err
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("local timestamp authority: %w", err)
+	}
+	srv := &http.Server{Handler: responder, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute}
+	go func() { _ = srv.Serve(l) }() // ends with Close
+	o.closers = append(o.closers, srv.Close)
+	return "http://" + l.Addr().String() + "/", nil
+}
+
+// adoption is the entry that takes new keys into use after the old ones were lost: signed with the recovery
+// key, whose public half stands in the first entry of each ledger. Nil when there is none, or when the newest
+// checkpoint is signed by the new key already.
+func (in *installation) adoption(producer string, checkpoint []byte, signer signing.Signer) (*ledger.Entry, error) {
+	text, err := os.ReadFile(in.path("keys", "adoption.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var signatures map[string]string
+	if err := json.Unmarshal(text, &signatures); err != nil {
+		return nil, usagef("keys/adoption.json: %v", err)
+	}
+	signature, ok := signatures[producer]
+	_, vkey, err := in.ledgerKeys(producer)
+	if err != nil || !ok {
+		return nil, err
+	}
+	own, err := note.NewVerifier(vkey)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := ledger.ParseCheckpoint(checkpoint, note.VerifierList(own)); err == nil {
+		return nil, nil
+	}
+	return &ledger.Entry{Type: ledger.KeyAdded, VKey: vkey, Certificate: signing.Fingerprint(signer.Chain()[0]), Signature: signature}, nil
+}
+
+// noteSignerKey spells a signer key as golang.org/x/mod/sumdb/note reads it.
+func noteSignerKey(name, hash string, seed []byte) string {
+	const ed25519Key = 1
+	return "PRIVATE+KEY+" + name + "+" + hash + "+" + base64.StdEncoding.EncodeToString(append([]byte{ed25519Key}, seed...))
+}
+
+func parseVerifiers(text []byte) (note.Verifiers, error) { return ledger.ParseVerifiers(text) }
+
+func hashToken(token string) string {
+	sum := sha256.Sum256([]byte(token))
+	return hex.EncodeToString(sum[:])
+}
