@@ -409,8 +409,12 @@ func (s Subject) kinds() []string {
 		name string
 		set  bool
 	}{
-		{"PF", s.Person != nil}, {"PG", s.Organisation != nil}, {"PAI", s.Administration != nil},
-		{"PAE", s.Foreign != nil}, {"AS", s.Assignee != nil}, {"SW", s.System != nil},
+		{"PF", s.Person != nil},
+		{"PG", s.Organisation != nil},
+		{"PAI", s.Administration != nil},
+		{"PAE", s.Foreign != nil},
+		{"AS", s.Assignee != nil},
+		{"SW", s.System != nil},
 	} {
 		if c.set {
 			k = append(k, c.name)

@@ -209,7 +209,7 @@ type reading struct {
 
 func (in *reading) Read(b []byte) (int, error) {
 	n, err := in.r.Read(b)
-	if err != nil && err != io.EOF { //nolint:errorlint // a wrapped io.EOF is a failure of the reader's own
+	if err != nil && err != io.EOF {
 		in.err = err
 	}
 	return n, err
@@ -232,7 +232,7 @@ func readAt(r io.ReaderAt, b []byte, at int64) error {
 	if n == len(b) {
 		return nil
 	}
-	if err == nil || err == io.EOF { //nolint:errorlint // a wrapped io.EOF is a failure of the reader's own
+	if err == nil || err == io.EOF {
 		return fmt.Errorf("%w: container ends at %d", ErrForm, at+int64(n))
 	}
 	return fmt.Errorf("read container: %w", err)

@@ -75,7 +75,7 @@ func (c *Client) do(op string, r *http.Request, want ...int) (*http.Response, er
 			return resp, nil
 		}
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	return nil, readProblem(resp)
 }
 
@@ -109,7 +109,7 @@ func (c *Client) get(ctx context.Context, op, path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	return readAll(op, resp)
 }
 

@@ -41,10 +41,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	s.metrics.inFlight.Inc()
 	defer func() {
 		p := recover()
-		if p != nil && p != http.ErrAbortHandler {
+		aborted := p == http.ErrAbortHandler //nolint:errorlint // a panic's value, not an error that was wrapped
+		if p != nil && !aborted {
 			s.cfg.Log.Error("panic", slog.String("request", x.id), slog.String("route", x.route), slog.String("stack", string(debug.Stack())))
 		}
-		if p != nil && p != http.ErrAbortHandler && x.status == 0 {
+		if p != nil && !aborted && x.status == 0 {
 			p = nil
 			x.fail(errors.New("panic"))
 		}

@@ -43,7 +43,7 @@ func (c *Client) download(op string, r *http.Request, to io.Writer, progress fun
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	h := sha256.New()
 	counted := &counter{total: resp.ContentLength, progress: progress}
 	in := &inbound{r: resp.Body}
@@ -111,7 +111,7 @@ func (c *Client) Audit(ctx context.Context, req AuditRequest, progress func(Audi
 	if err != nil {
 		return nil, nil, err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	return readAudit(ctx, resp.Body, progress)
 }
 

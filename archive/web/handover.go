@@ -42,14 +42,14 @@ func (c *Client) Submit(ctx context.Context, producer string, metadata []byte, f
 	resp, err := c.do("submit", r, http.StatusOK, http.StatusCreated, http.StatusUnprocessableEntity)
 	if local := f.failed(); local != nil {
 		if err == nil {
-			resp.Body.Close()
+			_ = resp.Body.Close()
 		}
 		return nil, fmt.Errorf("submit: %w", local)
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	if media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); media == ProblemType {
 		return nil, readProblem(resp)
 	}

@@ -79,7 +79,7 @@ func (x *exchange) sendPackage() error {
 	if err != nil {
 		return err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	sum, err := hex.DecodeString(rec.SHA256)
 	if err != nil {
 		return err

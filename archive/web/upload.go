@@ -179,7 +179,7 @@ func (f *form) part(field string) (*multipart.Part, map[string]string, error) {
 	f.in.left = maxPartHeader
 	p, err := f.parts.NextRawPart()
 	f.in.left = -1
-	if err == io.EOF {
+	if err == io.EOF { //nolint:errorlint // bare: a wrapped one is the end of a form that was cut off
 		return nil, nil, f.epilogue()
 	}
 	if err != nil {
@@ -214,7 +214,7 @@ func (f *form) epilogue() error {
 func (f *form) metadata() ([]byte, error) {
 	const message, remedy = "la prima parte non è quella dei metadati", "inviare per prima una parte di nome metadata e tipo application/json"
 	p, params, err := f.part("metadata")
-	if err == io.EOF || err == nil && params["name"] != "metadata" {
+	if errors.Is(err, io.EOF) || err == nil && params["name"] != "metadata" {
 		return nil, badRequest("metadata", "multipart.metadata", message, remedy)
 	}
 	if err != nil {
@@ -261,7 +261,7 @@ type fileBody struct {
 
 func (b *fileBody) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && err != io.EOF { //nolint:errorlint // bare: a wrapped one is the end of a form that was cut off
 		err = formError(b.field, err)
 	}
 	return n, err

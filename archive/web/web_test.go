@@ -36,14 +36,14 @@ type house struct {
 
 // tokens of the tests: text → token.
 func testTokens(now time.Time) []Token {
-	make := func(text, producer string, roles ...Role) Token {
+	token := func(text, producer string, roles ...Role) Token {
 		return Token{Name: "sistema-" + text, Producer: producer, Roles: roles, SHA256: sha256.Sum256([]byte(text))}
 	}
-	expired := make("expired", montesole, Admin)
+	expired := token("expired", montesole, Admin)
 	expired.Expires = now.Add(-time.Second)
 	return []Token{
-		make("montesole", montesole, Admin), make("colli", colli, Admin), make("all", AllProducers, Admin), expired,
-		make("m-submit", montesole, Submit), make("m-read", montesole, Read), make("m-audit", montesole, Audit),
+		token("montesole", montesole, Admin), token("colli", colli, Admin), token("all", AllProducers, Admin), expired,
+		token("m-submit", montesole, Submit), token("m-read", montesole, Read), token("m-audit", montesole, Audit),
 	}
 }
 

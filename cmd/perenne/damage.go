@@ -58,7 +58,7 @@ func (d *tour) injure(ctx context.Context, code string, j injury) (named []strin
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(tmp)
+	defer func() { _ = os.RemoveAll(tmp) }()
 	store, state := filepath.Join(tmp, "store"), filepath.Join(tmp, "state")
 	if err := linkTree(d.in.path("store"), store); err != nil {
 		return nil, err

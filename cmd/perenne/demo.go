@@ -150,7 +150,7 @@ func (d *tour) startDaemon(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 	d.daemon = exec.Command(self, "serve", "--dir", d.in.root)
 	d.daemon.Stdout, d.daemon.Stderr = log, log
 	// A process group of its own, so that Ctrl-C reaches the tour, which stops the daemon in order.

@@ -141,7 +141,7 @@ func importKeys(c *cli.Context) error {
 	if err != nil {
 		return usagef("%v", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	plain, err := age.Decrypt(f, identity)
 	if err != nil {
 		return usagef("%s: %v", c.Args().First(), err)

@@ -233,7 +233,7 @@ func readBody(ctx context.Context, store storage.Store, v storage.Version) (*pap
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	text, err := io.ReadAll(io.LimitReader(r, 1<<30))
 	if err != nil {
 		return nil, err

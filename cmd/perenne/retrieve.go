@@ -49,7 +49,7 @@ func (s *session) retrieveTo(c *cli.Context, id, out string) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
+	defer func() { _ = os.Remove(f.Name()) }()
 	bar := newProgress(c.App.ErrWriter, lang(c).T("ricezione", "receiving"))
 	err = s.Retrieve(c.Context, s.producer, id, c.String("purpose"), f, bar.bytes)
 	bar.end()

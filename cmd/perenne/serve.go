@@ -81,7 +81,7 @@ func (in *installation) serve(ctx context.Context, opt openOptions) (err error) 
 	if err := writeFile(in.path("state", "address"), []byte(address+"\n"), 0o644); err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	defer os.Remove(in.path("state", "address"))
+	defer func() { _ = os.Remove(in.path("state", "address")) }()
 	opt.Log.Info("serving", slog.String("address", address), slog.String("installation", in.config.Installation), slog.Int("producers", len(o.Archive.Producers())))
 	return g.Wait()
 }

@@ -72,6 +72,7 @@ const (
 	maxChains = 32
 )
 
+// What a record can be found to be.
 var (
 	// ErrForm: the bytes are not a strict RFC 4998 evidence record. Nobody's proof.
 	ErrForm = errors.New("not a strict evidence record")

@@ -167,7 +167,7 @@ func absent(ctx context.Context, s storage.Store, key string) error {
 // refused checks that err is the one wanted.
 func refused(what string, err, want error) error {
 	if !errors.Is(err, want) {
-		return fmt.Errorf("%s: got %w, want %q", what, orNil(err), want)
+		return fmt.Errorf("%s: got %w, want %w", what, orNil(err), want)
 	}
 	return nil
 }
