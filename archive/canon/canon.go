@@ -11,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 
 	"github.com/gowebpki/jcs"
 )
@@ -21,7 +23,11 @@ const maxDepth = 32
 // ErrForm means that bytes are not the canonical form of the value wanted.
 var ErrForm = errors.New("not in canonical form (RFC 8785)")
 
-// Marshal returns the canonical form of v.
+// maxNumber is the greatest integer that every JSON reader keeps exactly (RFC 7493 section 2.2).
+const maxNumber = 1<<53 - 1
+
+// Marshal returns the canonical form of v. A number that is no integer within ±(2^53-1) is an error: RFC 8785
+// would write the nearest double, which is another number.
 func Marshal(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -29,11 +35,38 @@ func Marshal(v any) ([]byte, error) {
 	if err := enc.Encode(v); err != nil {
 		return nil, fmt.Errorf("canonical form: %w", err)
 	}
+	if err := exactNumbers(b.Bytes()); err != nil {
+		return nil, fmt.Errorf("canonical form: %w", err)
+	}
 	out, err := jcs.Transform(b.Bytes())
 	if err != nil {
 		return nil, fmt.Errorf("canonical form: %w", err)
 	}
 	return out, nil
+}
+
+// exactNumbers looks at every number of text, which is JSON that encoding/json wrote.
+func exactNumbers(text []byte) error {
+	inString := false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case inString && c == '\\':
+			i++ // whatever is escaped does not end the string
+		case c == '"':
+			inString = !inString
+		case !inString && (c == '-' || '0' <= c && c <= '9'):
+			end := i + 1
+			for end < len(text) && strings.IndexByte("0123456789+-.eE", text[end]) >= 0 {
+				end++
+			}
+			n, err := strconv.ParseInt(string(text[i:end]), 10, 64)
+			if err != nil || n > maxNumber || n < -maxNumber {
+				return fmt.Errorf("%s is no integer within ±(2^53-1)", text[i:end])
+			}
+			i = end - 1
+		}
+	}
+	return nil
 }
 
 // Unmarshal parses data into v, which must point to a type without maps of any. It returns ErrForm, saying

@@ -29,7 +29,7 @@ func CopyPackage(id string) string { return "content/" + id + ".asice" }
 type Statement struct {
 	Kind          string `json:"kind"` // "distribution"
 	Identifier    string `json:"identifier"`
-	Time          string `json:"time"` // of issue
+	Time          string `json:"time"` // of issue, as stated: nothing but the seal proves it
 	Installation  string `json:"installation"`
 	Producer      string `json:"producer"`
 	Package       string `json:"package"`
@@ -148,7 +148,8 @@ func checkCopy(ctx context.Context, r io.ReaderAt, size int64, t Trust, l Lang) 
 		return res.fail(what, err), nil
 	}
 	res.About = c.Statement.Producer + " " + c.Receipt.Body.Key.String()
-	res.good(fmt.Sprintf(l.T("integro e firmato; rilasciato il %s", "whole and signed; issued on %s"), c.Statement.Time))
+	res.good(fmt.Sprintf(l.T("integro, con firma%s; dichiara di essere stato rilasciato il %s", "whole, signed%s; stated to be issued on %s"),
+		unqualified(l, c.Statement.Qualification), c.Statement.Time))
 	sub, checked := c.Receipt.Check(t, l)
 	res.Lines = append(res.Lines, sub.Lines...)
 	if checked == nil {
@@ -180,11 +181,7 @@ func readCopy(ctx context.Context, r io.ReaderAt, size int64, t Trust) (*Copy, e
 	if err != nil || c.Statement.Kind != KindDistribution || c.Statement.Nature != Duplicate {
 		return nil, fmt.Errorf("%s: not a statement of this format", CopyStatement)
 	}
-	c.SHA256, err = container.Verify(ctx, func(manifest, signature []byte) error {
-		_, err := t.Certificates.CheckSignature(manifest, signature, at)
-		return err
-	})
-	if err != nil {
+	if c.SHA256, err = verifySealed(ctx, container, t, at, c.Statement.Qualification); err != nil {
 		return nil, err
 	}
 	if text, err = ReadMember(container, CopyReceipt); err != nil {
@@ -226,6 +223,9 @@ func (c *Copy) agree(container *pack.Container) error {
 	}
 	if !bytes.Equal(inside, body) {
 		return errors.New("the receipt is not that of the package")
+	}
+	if b := c.Receipt.Body; c.Statement.Installation != b.Installation || c.Statement.Producer != b.Producer.Code || c.Statement.Package != b.Package {
+		return fmt.Errorf("%s is not about the package inside", CopyStatement)
 	}
 	if readme, err := ReadMember(container, CopyReadMe); err != nil || !bytes.Equal(readme, ReadMe(c.Statement)) {
 		return fmt.Errorf("%s: not the text of this format", CopyReadMe)

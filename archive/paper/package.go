@@ -35,7 +35,7 @@ type Package struct {
 }
 
 // ReadPackage reads every byte of a package once and verifies it: the form of the container, each digest, the
-// signature under a trusted anchor at the time the body states, and that body, index, RdV and content say the
+// signature under a trusted anchor at the time the body states, its qualification, and that body, index, RdV and content say the
 // same. It proves that the package is ours and whole, not that it stands in a ledger.
 func ReadPackage(ctx context.Context, r io.ReaderAt, size int64, t Trust) (*Package, error) {
 	c, err := pack.Open(r, size)
@@ -50,14 +50,11 @@ func ReadPackage(ctx context.Context, r io.ReaderAt, size int64, t Trust) (*Pack
 	if err != nil {
 		return nil, fmt.Errorf("%s: the time is not in the form of the format", MemberBody)
 	}
-	p.SHA256, err = c.Verify(ctx, func(manifest, signature []byte) error {
-		_, err := t.Certificates.CheckSignature(manifest, signature, at)
-		return err
-	})
-	if err != nil {
-		return nil, err
+	p.SHA256, err = verifySealed(ctx, c, t, at, p.Body.Qualification)
+	if goOn(ctx, err) {
+		err = errors.Join(err, p.agree())
 	}
-	if err := p.agree(); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	return p, nil
@@ -131,7 +128,7 @@ func checkPackage(ctx context.Context, r io.ReaderAt, size int64, t Trust, l Lan
 		return res.fail(l.T("pacchetto", "package"), err), nil
 	}
 	res.About = p.Body.Producer.Code + " " + p.Body.Key.String()
-	res.good(fmt.Sprintf(l.T("integro, %d file, firmato; id %s", "whole, %d files, signed; id %s"), len(p.Body.Files), p.Body.Package))
+	res.good(fmt.Sprintf(l.T("integro, %d file, con firma%s; id %s", "whole, %d files, signed%s; id %s"), len(p.Body.Files), unqualified(l, p.Body.Qualification), p.Body.Package))
 	return res, p
 }
 

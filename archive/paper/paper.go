@@ -10,6 +10,20 @@
 // the paper claims was checked. Every byte of a paper is covered: a file that differs from the one form its
 // content has is wrong, whatever it says.
 //
+// What is proven wrong stays so whatever else is missing: bytes that differ from their digest are [Wrong] under
+// no trust at all.
+//
+// # What a paper claims
+//
+// Times: the entry in the ledger may not be more than 60 s older than the body's time, nor more than 60 s and the
+// accuracy of the token younger than the timestamp over it: [Wrong]. A body's time more than 48 h before the entry
+// cannot be told ([Body.Timely]). The time of issue of a distribution package and the times of a report stand
+// under the seal alone; a check says that they are stated.
+//
+// Qualification: "qualificato" or "non qualificato", and nothing else. "qualificato" is wrong where the signer's
+// certificate (in containers) or the token (in a receipt's evidence) does not claim the same; whether their claim
+// is true, trusted lists say. "non qualificato" is told beside every seal and timestamp of the paper.
+//
 // # Receipt
 //
 // A receipt file is the RFC 8785 form of {body, evidence, proof} (type [Receipt]). body says what was taken
@@ -20,7 +34,7 @@
 // # Distribution package
 //
 // An ASiC-E container (see archive/pack) with the package, byte for byte, its receipt and its evidence
-// record, under the seal of the conservatore. See [CopyNames].
+// record, under the seal of the conservatore. See [Statement].
 //
 // # Report
 //
@@ -30,7 +44,9 @@
 package paper
 
 import (
+	"context"
 	"errors"
+	"io/fs"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -103,14 +119,41 @@ func (r *Result) wrong(text string) *Result {
 	return r
 }
 
-// fail adds the verdict that an error of a check stands for: a missing anchor cannot tell, all else is wrong.
+// fail adds the verdict that an error of a check stands for. See undecided.
 func (r *Result) fail(what string, err error) *Result {
 	v := Wrong
-	if errors.Is(err, signing.ErrNoTrust) || errors.Is(err, errNoLedgerKey) {
+	if undecided(err) {
 		v = CannotTell
 	}
 	r.add(v, what+": "+err.Error())
 	return r
+}
+
+// undecided tells whether err says no more than that a check could not be made: there was no anchor or key to make
+// it with, the file could not be read, nothing proves what is stated, or the caller gave up. An error made of several, such as damage found
+// beside a signature that nobody can judge, is undecided only if all of them are: what is proven stays proven.
+func undecided(err error) bool {
+	switch {
+	case err == nil:
+		return false
+	case err == signing.ErrNoTrust, err == errNoLedgerKey, err == errDelayed, err == context.Canceled, err == context.DeadlineExceeded: //nolint:errorlint // the leaves of the tree walked here
+		return true
+	}
+	switch e := err.(type) { //nolint:errorlint // as above
+	case interface{ Unwrap() []error }:
+		parts := e.Unwrap()
+		for _, part := range parts {
+			if !undecided(part) {
+				return false
+			}
+		}
+		return len(parts) > 0
+	case *fs.PathError:
+		return true
+	case interface{ Unwrap() error }:
+		return undecided(e.Unwrap())
+	}
+	return false
 }
 
 var errNoLedgerKey = errors.New("no ledger key was given to check it with (trust/ledger.vkey)")

@@ -236,6 +236,9 @@ type Checked struct {
 	Origin string
 	Size   int64 // of the ledger at the checkpoint
 	Root   [32]byte
+	// Proved is the digest that the evidence record is about: the package's, for a refusal that of a checkpoint.
+	// It is set with a record that was not good as well; zero while pending.
+	Proved [32]byte
 	Time   time.Time // proved by the token; zero while pending
 	Token  []byte
 }
@@ -261,8 +264,20 @@ func (r *Receipt) Check(t Trust, l Lang) (*Result, *Checked) {
 	}
 	res.good(fmt.Sprintf(l.T("scritto nel giornale delle prove %s, riga %d di %d, testata firmata", "in the ledger %s, entry %d of %d, checkpoint signed"), p.Origin, p.Index, p.Size))
 	c := &Checked{Entry: p.Entry, Origin: p.Origin, Size: p.Size, Root: p.Root}
+	if err := r.checkTime(p.Entry); err != nil {
+		res.fail(l.T("data", "time"), err)
+	}
 	r.checkEvidence(t, l, p, res, c)
 	return res, c
+}
+
+// checkTime holds the time the body states against its entry's.
+func (r *Receipt) checkTime(e ledger.Entry) error {
+	entered, err := time.Parse(ledger.TimeLayout, e.Time)
+	if err != nil {
+		return fmt.Errorf("time of the entry: %w", err)
+	}
+	return r.Body.Timely(entered)
 }
 
 // consistent holds the parts of the body against each other.
@@ -289,6 +304,9 @@ func (b *Body) consistent() error {
 	}
 	if _, err := time.Parse(TimeFormat, b.Time); err != nil {
 		return errors.New("the time is not in the form of the format")
+	}
+	if err := claim(b.Qualification, true); err != nil {
+		return err
 	}
 	sum, err := SubmissionDigest(b.Metadata, b.Files)
 	if err != nil {
@@ -346,27 +364,39 @@ func (r *Receipt) checkEvidence(t Trust, l Lang, p *ledger.Proof, res *Result, c
 		res.fail(what, fmt.Errorf("unknown state %q", r.Evidence.Seal))
 		return
 	}
-	der, err := base64.StdEncoding.Strict().DecodeString(r.Evidence.Record)
-	if err != nil {
-		res.fail(what, errors.New("the record is not base64"))
-		return
-	}
 	sum, err := r.sealed(t, p)
 	if err != nil {
 		res.fail(what, err)
 		return
 	}
-	proof, err := CheckRecord(t, der, sum)
+	c.Proved = sum
+	proof, err := r.checkRecord(t, sum)
 	if err != nil {
 		res.fail(what, err)
 		return
 	}
-	if hex.EncodeToString(proof.Root[:]) != r.Evidence.Root || proof.Time.UTC().Format(TimeFormat) != r.Evidence.Time {
-		res.fail(what, errors.New("root or time are not those of the record"))
+	if err := r.Body.holdsToken(p.Entry, proof.Token); err != nil {
+		res.fail(what, err)
 		return
 	}
 	c.Time, c.Token = proof.Time, proof.Token
-	res.good(fmt.Sprintf(l.T("marca temporale del %s", "timestamped on %s"), proof.Time.UTC().Format(TimeFormat)) + r.qualification(l))
+	res.good(fmt.Sprintf(l.T("marca temporale%s del %s", "timestamped%s on %s"), unqualified(l, r.Body.Qualification), proof.Time.UTC().Format(TimeFormat)))
+}
+
+// checkRecord verifies the evidence record, and that root and time beside it are its own.
+func (r *Receipt) checkRecord(t Trust, sum [32]byte) (evidence.Proof, error) {
+	der, err := base64.StdEncoding.Strict().DecodeString(r.Evidence.Record)
+	if err != nil {
+		return evidence.Proof{}, errors.New("the record is not base64")
+	}
+	proof, err := CheckRecord(t, der, sum)
+	if err != nil {
+		return evidence.Proof{}, err
+	}
+	if hex.EncodeToString(proof.Root[:]) != r.Evidence.Root || proof.Time.UTC().Format(TimeFormat) != r.Evidence.Time {
+		return evidence.Proof{}, errors.New("root or time are not those of the record")
+	}
+	return proof, nil
 }
 
 // sealed is the digest that the evidence record proves: of the package, or of the checkpoint that was sealed.
@@ -390,13 +420,6 @@ func (r *Receipt) sealed(t Trust, p *ledger.Proof) ([32]byte, error) {
 	return sha256.Sum256(later.Checkpoint), nil
 }
 
-func (r *Receipt) qualification(l Lang) string {
-	if r.Body.Qualification == Unqualified {
-		return l.T(" (non qualificata)", " (not qualified)")
-	}
-	return ""
-}
-
 // What the seals of an installation are worth, in Body.Qualification, reports and copies.
 const (
 	Qualified   = "qualificato"
@@ -410,8 +433,11 @@ func CheckRecord(t Trust, der []byte, digest [32]byte) (evidence.Proof, error) {
 		return evidence.Proof{}, err
 	}
 	proof, err := rec.Verify(digest, t.checkToken)
+	if err == nil || undecided(err) {
+		err = errors.Join(err, rec.Minimal(digest))
+	}
 	if err != nil {
 		return evidence.Proof{}, err
 	}
-	return proof, rec.Minimal(digest)
+	return proof, nil
 }

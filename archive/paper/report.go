@@ -1,7 +1,6 @@
 package paper
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -22,6 +21,13 @@ const (
 	ReportText      = "content/verbale.txt" // Italian
 	ReportEnglish   = "content/report.txt"
 )
+
+// reportMembers counts them, with mimetype, manifest and signature.
+const reportMembers = 7
+
+// maxReport bounds report.json, which grows with findings and with the packages selected. The list of objects,
+// which grows with the archive, is never read whole.
+const maxReport = 256 << 20
 
 // KindReport is Report.Kind.
 const KindReport = "report"
@@ -205,7 +211,7 @@ func ReadReport(ctx context.Context, r io.ReaderAt, size int64, t Trust) (*Repor
 	if err != nil {
 		return nil, [32]byte{}, err
 	}
-	text, err := ReadMember(c, ReportStatement)
+	text, err := c.ReadFile(ReportStatement, maxReport)
 	if err != nil {
 		return nil, [32]byte{}, err
 	}
@@ -216,33 +222,44 @@ func ReadReport(ctx context.Context, r io.ReaderAt, size int64, t Trust) (*Repor
 	if err != nil || rep.Kind != KindReport {
 		return nil, [32]byte{}, fmt.Errorf("%s: not a report of this format", ReportStatement)
 	}
-	sum, err := c.Verify(ctx, func(manifest, signature []byte) error {
-		_, err := t.Certificates.CheckSignature(manifest, signature, at)
-		return err
-	})
+	sum, err := verifySealed(ctx, c, t, at, rep.Qualification)
+	if goOn(ctx, err) {
+		err = errors.Join(err, rep.agree(c))
+	}
 	if err != nil {
 		return nil, [32]byte{}, err
 	}
-	if err := rep.consistent(); err != nil {
-		return nil, [32]byte{}, err
-	}
-	for name, want := range map[string][]byte{ReportText: rep.Text(Italian), ReportEnglish: rep.Text(English)} {
-		if got, err := ReadMember(c, name); err != nil || !bytes.Equal(got, want) {
-			return nil, [32]byte{}, fmt.Errorf("%s is not the rendering of %s", name, ReportStatement)
-		}
+	return &rep, sum, nil
+}
+
+// agree holds the members of the container against the report.
+func (r *Report) agree(c *pack.Container) error {
+	if err := r.consistent(); err != nil {
+		return err
 	}
 	for _, m := range c.Members() {
 		switch m.Name {
-		case ReportObjects:
-			if hex.EncodeToString(m.SHA256[:]) != rep.Results {
-				return nil, [32]byte{}, fmt.Errorf("%s is not the list the report speaks of", ReportObjects)
+		case ReportText, ReportEnglish:
+			want := r.Text(Italian)
+			if m.Name == ReportEnglish {
+				want = r.Text(English)
 			}
-		case ReportStatement, ReportText, ReportEnglish, "mimetype", "META-INF/ASiCManifest.xml", "META-INF/signature.p7s":
+			if m.Size != int64(len(want)) || m.SHA256 != sha256.Sum256(want) {
+				return fmt.Errorf("%s is not the rendering of %s", m.Name, ReportStatement)
+			}
+		case ReportObjects:
+			if hex.EncodeToString(m.SHA256[:]) != r.Results {
+				return fmt.Errorf("%s is not the list the report speaks of", ReportObjects)
+			}
+		case ReportStatement, "mimetype", "META-INF/ASiCManifest.xml", "META-INF/signature.p7s":
 		default:
-			return nil, [32]byte{}, fmt.Errorf("%s: no member of a report", m.Name)
+			return fmt.Errorf("%s: no member of a report", m.Name)
 		}
 	}
-	return &rep, sum, nil
+	if n := len(c.Members()); n != reportMembers {
+		return fmt.Errorf("%d members where a report has %d", n, reportMembers)
+	}
+	return nil
 }
 
 // checkReport is the check of a report a stranger holds: a report that tells of damage is a good report, and
@@ -254,7 +271,7 @@ func checkReport(ctx context.Context, r io.ReaderAt, size int64, t Trust, l Lang
 		return res.fail(l.T("rapporto", "report"), err), nil, sum
 	}
 	res.About = rep.Producer.Code
-	res.good(fmt.Sprintf(l.T("integro e firmato; verifica del %s: %s, %d oggetti letti, %d rilievi", "whole and signed; audit of %s: %s, %d objects read, %d findings"),
-		rep.Ended, rep.Verdict, rep.Objects.Read, len(rep.Findings)))
+	res.good(fmt.Sprintf(l.T("integro, con firma%s; verifica che dichiara la data %s: %s, %d oggetti letti, %d rilievi", "whole, signed%s; audit, stated date %s: %s, %d objects read, %d findings"),
+		unqualified(l, rep.Qualification), rep.Ended, rep.Verdict, rep.Objects.Read, len(rep.Findings)))
 	return res, rep, sum
 }

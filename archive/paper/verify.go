@@ -3,13 +3,17 @@ package paper
 import (
 	"bytes"
 	"context"
+	"encoding/asn1"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"time"
 
 	"github.com/marchesud/perenne/archive/pack"
 	"github.com/marchesud/perenne/signing"
+	"github.com/marchesud/perenne/signing/evidence"
 )
 
 // File is one file handed to a verification.
@@ -23,12 +27,12 @@ type File struct {
 // another (an evidence record, a timestamp, the XML of a receipt), against the others of the set. The results
 // stand in the order of the files.
 func Verify(ctx context.Context, t Trust, l Lang, files []File) []Result {
-	v := verification{trust: t, lang: l, objects: map[[32]byte]string{}, roots: map[[32]byte]string{}, xml: map[string]string{}}
+	v := verification{trust: t, lang: l, roots: map[[32]byte]string{}, xml: map[string]string{}}
 	results := make([]Result, len(files))
 	var second []int
 	for i, f := range files {
 		if err := ctx.Err(); err != nil {
-			results[i] = *(&Result{}).wrong(err.Error())
+			results[i] = *(&Result{}).fail(l.T("verifica", "check"), err)
 			continue
 		}
 		res, done := v.first(ctx, f)
@@ -37,9 +41,10 @@ func Verify(ctx context.Context, t Trust, l Lang, files []File) []Result {
 			continue
 		}
 		results[i] = *res
+		v.unsure = v.unsure || res.Verdict() == CannotTell
 	}
 	for _, i := range second {
-		results[i] = *v.second(ctx, files[i])
+		results[i] = *v.second(files[i])
 	}
 	return results
 }
@@ -48,16 +53,33 @@ func Verify(ctx context.Context, t Trust, l Lang, files []File) []Result {
 type verification struct {
 	trust   Trust
 	lang    Lang
-	objects map[[32]byte]string // digests of whole packages, copies and reports → name of the file
+	objects []object            // in the order of the files
 	roots   map[[32]byte]string // roots of seals → name of the file
 	xml     map[string]string   // RdV renderings of verified bodies → name of the file
+	unsure  bool                // a paper of the set could not be judged: what it would have proved is not here
+}
+
+// object is something that evidence records prove: a whole package, copy or report, or a checkpoint.
+type object struct {
+	sum  [32]byte
+	name string // of the file it comes from
+}
+
+// prove adds an object, once.
+func (v *verification) prove(sum [32]byte, name string) {
+	if !slices.ContainsFunc(v.objects, func(o object) bool { return o.sum == sum }) {
+		v.objects = append(v.objects, object{sum, name})
+	}
 }
 
 // peek reads the first bytes, which tell what a file is.
-func peek(f File) []byte {
+func peek(f File) ([]byte, error) {
 	head := make([]byte, min(f.Size, 64))
-	n, _ := f.ReadAt(head, 0)
-	return head[:n]
+	n, err := f.ReadAt(head, 0)
+	if n == len(head) || errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return head[:n], err
 }
 
 // maxSmall bounds the papers that are read whole.
@@ -76,9 +98,11 @@ func whole(f File) ([]byte, error) {
 
 // first checks papers that stand alone.
 func (v *verification) first(ctx context.Context, f File) (*Result, bool) {
-	head := peek(f)
+	head, err := peek(f)
 	switch {
-	case f.Size == 0:
+	case err != nil:
+		return (&Result{}).fail(v.lang.T("lettura", "reading"), err), true
+	case len(head) == 0:
 		return (&Result{}).wrong(v.lang.T("il file è vuoto", "the file is empty")), true
 	case head[0] == '{':
 		return v.receipt(f), true
@@ -95,7 +119,7 @@ func (v *verification) receipt(f File) *Result {
 	res := &Result{Kind: v.lang.T("rapporto di versamento", "receipt")}
 	text, err := whole(f)
 	if err != nil {
-		return res.wrong(err.Error())
+		return res.fail(v.lang.T("lettura", "reading"), err)
 	}
 	r, err := ParseReceipt(text)
 	if err != nil {
@@ -112,7 +136,10 @@ func (v *verification) remember(name string, r *Receipt, c *Checked) {
 		return
 	}
 	if sum, err := digest(c.Entry.SHA256); err == nil {
-		v.objects[sum] = name
+		v.prove(sum, name)
+	}
+	if c.Proved != [32]byte{} {
+		v.prove(c.Proved, name)
 	}
 	if root := r.Root(); len(root) == 32 && !c.Time.IsZero() {
 		v.roots[[32]byte(root)] = name
@@ -126,7 +153,7 @@ func (v *verification) remember(name string, r *Receipt, c *Checked) {
 func (v *verification) container(ctx context.Context, f File) *Result {
 	c, err := pack.Open(f, f.Size)
 	if err != nil {
-		return (&Result{Kind: v.lang.T("contenitore", "container")}).wrong(err.Error())
+		return (&Result{Kind: v.lang.T("contenitore", "container")}).fail(v.lang.T("contenitore", "container"), err)
 	}
 	has := map[string]bool{}
 	for _, m := range c.Members() {
@@ -136,20 +163,21 @@ func (v *verification) container(ctx context.Context, f File) *Result {
 	case has[CopyStatement]:
 		res, cp := checkCopy(ctx, f, f.Size, v.trust, v.lang)
 		if cp != nil {
-			v.objects[cp.SHA256], v.objects[cp.Package.SHA256] = f.Name, f.Name
+			v.prove(cp.SHA256, f.Name)
+			v.prove(cp.Package.SHA256, f.Name)
 			v.remember(f.Name, cp.Receipt, cp.Checked)
 		}
 		return res
 	case has[ReportStatement]:
 		res, rep, sum := checkReport(ctx, f, f.Size, v.trust, v.lang)
 		if rep != nil {
-			v.objects[sum] = f.Name
+			v.prove(sum, f.Name)
 		}
 		return res
 	default:
 		res, p := checkPackage(ctx, f, f.Size, v.trust, v.lang)
 		if p != nil {
-			v.objects[p.SHA256] = f.Name
+			v.prove(p.SHA256, f.Name)
 			if text, err := p.Body.XML(); err == nil {
 				v.xml[string(text)] = f.Name
 			}
@@ -159,11 +187,10 @@ func (v *verification) container(ctx context.Context, f File) *Result {
 }
 
 // second checks papers that speak of something outside themselves.
-func (v *verification) second(_ context.Context, f File) *Result {
-	res := &Result{}
+func (v *verification) second(f File) *Result {
 	text, err := whole(f)
 	if err != nil {
-		return res.wrong(err.Error())
+		return (&Result{}).fail(v.lang.T("lettura", "reading"), err)
 	}
 	if text[0] == '<' {
 		return v.rendering(text)
@@ -181,7 +208,7 @@ func (v *verification) rendering(text []byte) *Result {
 		res.good(fmt.Sprintf(v.lang.T("è la forma XML del corpo provato da %s", "is the XML form of the body proved by %s"), name))
 		return res
 	}
-	if len(v.xml) == 0 {
+	if len(v.xml) == 0 || v.unsure {
 		res.add(CannotTell, v.lang.T("si verifica insieme alla sua ricevuta .json: aggiungerla al comando", "is checked together with its .json receipt: add it to the command"))
 		return res
 	}
@@ -203,22 +230,34 @@ func (v *verification) token(der []byte, tok signing.Token) *Result {
 	return res
 }
 
-// record checks an evidence record against the objects of the set.
+// record checks an evidence record against the objects of the set. Its hashes say which of them it is about; only
+// these are held against its timestamp, so that the verdict is not that of a stranger's object.
 func (v *verification) record(der []byte) *Result {
 	res := &Result{Kind: v.lang.T("evidence record", "evidence record")}
-	var last error
-	for sum, name := range v.objects {
-		proof, err := CheckRecord(v.trust, der, sum)
-		if err != nil {
-			last = err
+	rec, err := evidence.Parse(der)
+	if err != nil {
+		return res.wrong(err.Error())
+	}
+	for _, o := range v.objects {
+		if _, err := rec.Verify(o.sum, hashesOnly); err != nil {
 			continue
 		}
-		res.good(fmt.Sprintf(v.lang.T("prova che l'oggetto di %s esisteva il %s", "proves that the object of %s existed on %s"), name, proof.Time.UTC().Format(TimeFormat)))
-		return res
+		proof, err := CheckRecord(v.trust, der, o.sum)
+		if err != nil {
+			res.fail(fmt.Sprintf(v.lang.T("dell'oggetto di %s", "of the object of %s"), o.name), err)
+			continue
+		}
+		res.good(fmt.Sprintf(v.lang.T("prova che l'oggetto di %s esisteva il %s", "proves that the object of %s existed on %s"), o.name, proof.Time.UTC().Format(TimeFormat)))
 	}
-	if last == nil {
+	switch {
+	case len(res.Lines) > 0:
+	case len(v.objects) == 0 || v.unsure:
 		res.add(CannotTell, v.lang.T("si verifica insieme al suo oggetto: aggiungerlo al comando", "is checked together with its object: add it to the command"))
-		return res
+	default:
+		res.wrong(v.lang.T("non prova nessuno degli oggetti dati", "proves none of the objects given"))
 	}
-	return res.fail(v.lang.T("non prova nessuno degli oggetti dati", "proves none of the objects given"), last)
+	return res
 }
+
+// hashesOnly takes any token: the one it lets pass is judged afterwards.
+func hashesOnly(_, _ []byte, _ asn1.ObjectIdentifier) (time.Time, error) { return time.Time{}, nil }
