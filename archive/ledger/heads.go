@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -181,4 +182,11 @@ func replaceFile(path string, b []byte) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// All returns the marks of all producers.
+func (h *Heads) All() map[string]Head {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return maps.Clone(h.stable)
 }

@@ -45,6 +45,9 @@ type Config struct {
 	// leaves no mark.
 	TrustBucketHead bool
 
+	// Rider is what SetRider would be given, from the first entry that Open itself writes on.
+	Rider func() *Entry
+
 	// Crash is called with the label of each step of a commit. Tests arm it; nil otherwise.
 	Crash func(label string)
 
@@ -91,7 +94,7 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open ledger of %s: %w", cfg.Producer, err)
 	}
-	l := &Log{cfg: cfg, index: x, turn: make(chan struct{}, 1), closing: make(chan struct{}), waiting: newQueue()}
+	l := &Log{cfg: cfg, index: x, turn: make(chan struct{}, 1), closing: make(chan struct{}), waiting: newQueue(), rider: cfg.Rider}
 	trusted, err := l.find(ctx)
 	if err == nil {
 		err = l.checkClock()
@@ -184,6 +187,9 @@ func (l *Log) take(ctx context.Context) error {
 
 func (l *Log) release() { <-l.turn }
 
+// Err returns why the ledger stopped by itself, nil while it runs. A stopped ledger is closed and opened anew.
+func (l *Log) Err() error { return l.stopped() }
+
 // stop makes err the reason why the ledger answers nothing but errors from now on.
 func (l *Log) stop(err error) error {
 	l.mu.Lock()
@@ -256,7 +262,7 @@ func (l *Log) Refresh(ctx context.Context) error {
 	if err := l.stopped(); err != nil {
 		return err
 	}
-	return l.follow(ctx, true)
+	return l.follow(ctx, l.marks())
 }
 
 // follow adopts commits from the bucket until there is none. The turn is held.

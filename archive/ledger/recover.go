@@ -21,19 +21,34 @@ func (l *Log) find(ctx context.Context) (trusted bool, err error) {
 	} else {
 		trusted, err = l.begin(ctx)
 	}
+	marks := !trusted && l.marks()
 	if err == nil {
-		err = l.follow(ctx, !trusted)
+		err = l.follow(ctx, marks)
 	}
 	if err == nil {
-		err = l.nothingBehind(ctx, !trusted)
+		err = l.nothingBehind(ctx, marks)
 	}
 	if err == nil && l.cfg.AppliedTo > l.head.Number {
 		err = fmt.Errorf("commit %d applied, ledger ends at %d: %w", l.cfg.AppliedTo, l.head.Number, ErrAhead)
 	}
 	if err == nil && trusted && l.head.Number < 0 {
-		return false, l.cfg.Heads.Set(l.cfg.Producer, l.head) // there is no head to trust
+		return false, l.firstMark() // there is no head to trust
 	}
 	return trusted, err
+}
+
+// marks reports whether what is read moves the mark. Reading alone never makes one: it acknowledges nothing.
+func (l *Log) marks() bool {
+	_, ok := l.cfg.Heads.Get(l.cfg.Producer)
+	return ok || l.cfg.Signer != nil
+}
+
+// firstMark marks an empty ledger, if it is open for writing.
+func (l *Log) firstMark() error {
+	if l.cfg.Signer == nil {
+		return nil
+	}
+	return l.cfg.Heads.Set(l.cfg.Producer, l.head)
 }
 
 // begin is for a machine without a mark: the bucket is empty, and that is marked, or it is trusted.
@@ -51,7 +66,7 @@ func (l *Log) begin(ctx context.Context) (trusted bool, err error) {
 		}
 		return true, nil
 	}
-	return false, l.cfg.Heads.Set(l.cfg.Producer, l.head)
+	return false, l.firstMark()
 }
 
 // reset sets where the ledger stands.
