@@ -1,14 +1,13 @@
 package archive
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -16,7 +15,6 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/marchesud/perenne/archive/ledger"
-	"github.com/marchesud/perenne/archive/paper"
 	"github.com/marchesud/perenne/archive/seal"
 	"github.com/marchesud/perenne/signing/evidence"
 	"github.com/marchesud/perenne/storage"
@@ -27,40 +25,48 @@ type sealer struct {
 	a    *Archive
 	kick chan struct{}
 
-	mu      sync.Mutex
-	changed chan struct{} // closed and replaced at every seal
-	since   time.Time     // something is unsealed since then; zero when nothing is
-	err     error         // of the last attempt
+	mu    sync.Mutex
+	ended chan struct{}     // closed and replaced when an attempt has ended
+	down  bool              // the last attempt failed
+	left  map[string]string // ledgers that no seal can cover for now, and why
+	asked int64             // how often a seal was made due
+	since time.Time         // something is unsealed since then; zero when nothing is
+	err   error             // of the last attempt, and of the ledgers left out
+
+	doubt string // what was said of seal.Index.Doubted
 }
 
 func newSealer(a *Archive) *sealer {
-	return &sealer{a: a, kick: make(chan struct{}, 1), changed: make(chan struct{})}
+	return &sealer{a: a, kick: make(chan struct{}, 1), ended: make(chan struct{}), left: map[string]string{}}
+}
+
+// alarm says something that needs a person.
+func (s *sealer) alarm(text string, args ...any) {
+	s.a.metrics.alarms.Inc()
+	s.a.cfg.Log.Error(text, args...)
 }
 
 // wait waits until an entry is sealed, where seals are made at once; a bounded time, since the receipt can be
-// had later. It makes the seal due.
+// had later, and none at all while seals fail. It makes the seal due.
 func (s *sealer) wait(ctx context.Context, producer string, entry int64) {
 	if _, ok := s.a.seals.Of(producer, entry); ok {
 		return
 	}
-	select {
-	case s.kick <- struct{}{}:
-	default:
-	}
+	s.retry()
 	if s.a.cfg.SealEvery > 0 || s.a.cfg.SealWait <= 0 {
 		return
 	}
 	deadline := time.NewTimer(s.a.cfg.SealWait)
 	defer deadline.Stop()
 	for {
-		s.mu.Lock()
-		changed := s.changed
-		s.mu.Unlock()
-		if _, ok := s.a.seals.Of(producer, entry); ok {
+		changed := s.a.seals.Changed()
+		ended, hopeless := s.attempt(producer)
+		if _, ok := s.a.seals.Of(producer, entry); ok || hopeless {
 			return
 		}
 		select {
 		case <-changed:
+		case <-ended:
 		case <-deadline.C:
 			return
 		case <-ctx.Done():
@@ -69,40 +75,68 @@ func (s *sealer) wait(ctx context.Context, producer string, entry int64) {
 	}
 }
 
-// run makes seals until ctx ends. While no TSA answers it tries again, at growing intervals up to a minute:
-// submissions go on, and their receipts say that the seal is pending.
+// attempt gives what is closed when the attempt under way, or the next one, has ended, and whether the last one
+// tells that it is not worth waiting for.
+func (s *sealer) attempt(producer string) (ended <-chan struct{}, hopeless bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended, s.down || s.left[producer] != ""
+}
+
+// run makes seals until ctx ends. What the last run left unsealed is sealed at once. While no TSA answers it tries
+// again, at growing intervals up to a minute: submissions go on, and their receipts say that the seal is pending.
 func (s *sealer) run(ctx context.Context) {
-	const longest = time.Minute
-	pause := time.Duration(0)
 	var tick <-chan time.Time
+	kick := s.kick
 	if s.a.cfg.SealEvery > 0 {
 		t := time.NewTicker(s.a.cfg.SealEvery)
 		defer t.Stop()
-		tick = t.C
+		tick, kick = t.C, nil
 	}
-	s.retry() // what the last run left unsealed
+	s.look(ctx)
+	pause := s.try(ctx, 0, false)
 	for {
-		kick := s.kick
-		if tick != nil {
-			kick = nil
-		}
+		waited := false // the whole pause: a submission that comes in between is no reason to grow it
 		select {
 		case <-ctx.Done():
 			return
 		case <-kick:
 		case <-tick:
 		case <-after(pause):
+			waited = true
 		}
-		if err := s.all(ctx); err != nil && ctx.Err() == nil {
-			pause = min(max(2*pause, time.Second), longest)
-			s.a.cfg.Log.Error("seal not made", slog.Any("err", err), slog.Duration("retry", pause))
-			continue
-		}
-		pause = 0
+		pause = s.try(ctx, pause, waited)
 	}
 }
 
+// try seals what can be sealed, and returns the pause after which to try again what cannot: zero when there is
+// nothing. A ledger left out waits for the next interval, where there are any: it must not cost the others tokens.
+func (s *sealer) try(ctx context.Context, pause time.Duration, waited bool) time.Duration {
+	const longest = time.Minute
+	err := s.all(ctx)
+	s.mu.Lock()
+	later := len(s.left) == 0 || s.a.cfg.SealEvery > 0
+	s.mu.Unlock()
+	if err == nil && later || ctx.Err() != nil {
+		return 0
+	}
+	if waited || pause == 0 {
+		pause = min(max(2*pause, time.Second), longest)
+	}
+	if err != nil {
+		s.a.cfg.Log.Error("seal not made", slog.Any("err", err), slog.Duration("retry", pause))
+	}
+	return pause
+}
+
+// retry makes a seal due. From now on at the latest something is unsealed.
 func (s *sealer) retry() {
+	s.mu.Lock()
+	s.asked++
+	if s.since.IsZero() {
+		s.since = s.a.cfg.Now()
+	}
+	s.mu.Unlock()
 	select {
 	case s.kick <- struct{}{}:
 	default:
@@ -117,48 +151,80 @@ func after(d time.Duration) <-chan time.Time {
 	return time.After(d)
 }
 
-// all makes seals until nothing is unsealed.
+// all makes seals until nothing is unsealed that can be sealed.
 func (s *sealer) all(ctx context.Context) error {
 	for {
 		more, err := s.one(ctx)
-		s.mu.Lock()
-		s.err = err
-		switch {
-		case err == nil && !more:
-			s.since = time.Time{}
-		case s.since.IsZero():
-			s.since = s.a.cfg.Now()
+		if err == nil && more {
+			continue
 		}
-		s.mu.Unlock()
-		if err != nil || !more {
-			return err
+		s.end(ctx, err)
+		return err
+	}
+}
+
+// end notes how an attempt has ended and tells those who wait.
+func (s *sealer) end(ctx context.Context, err error) {
+	s.look(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.down, s.err = err != nil, err
+	for _, code := range slices.Sorted(maps.Keys(s.left)) {
+		s.err = errors.Join(s.err, fmt.Errorf("%s left out: %s", code, s.left[code]))
+	}
+	close(s.ended)
+	s.ended = make(chan struct{})
+}
+
+// look notes since when something is unsealed.
+func (s *sealer) look(ctx context.Context) {
+	s.mu.Lock()
+	asked := s.asked
+	s.mu.Unlock()
+	unsealed, since := s.unsealed(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case !unsealed && s.asked == asked: // nothing was committed while we looked
+		s.since = time.Time{}
+	case !since.IsZero():
+		s.since = since
+	case s.since.IsZero():
+		s.since = s.a.cfg.Now()
+	}
+}
+
+// unsealed tells whether a ledger has entries without a seal, and the time of the oldest, as far as it can be read.
+func (s *sealer) unsealed(ctx context.Context) (found bool, since time.Time) {
+	for _, code := range s.a.Producers() {
+		log, _ := s.a.producers[code].state()
+		if log == nil {
+			continue
+		}
+		from := s.a.seals.End(code)
+		if log.Head().Size <= from {
+			continue
+		}
+		found = true
+		if c, err := log.Entry(ctx, from); err == nil && (since.IsZero() || c.Time.Before(since)) {
+			since = c.Time
 		}
 	}
+	return found, since
 }
 
 // one makes one seal over everything unsealed and reports whether there was something.
 func (s *sealer) one(ctx context.Context) (bool, error) {
 	a := s.a
-	if err := a.seals.Refresh(ctx); err != nil {
-		return false, err
-	}
-	head := a.seals.Head()
-	n := &seal.Seal{Number: head.Number + 1}
-	if head.Number >= 0 {
-		n.Previous, n.PreviousToken = head.SHA256, head.Token
-	}
-	var err error
-	if n.Ranges, err = s.ranges(ctx); err != nil || len(n.Ranges) == 0 {
-		return false, err
-	}
-	tree, err := n.Tree(ctx, a.commits)
+	err := a.refreshSeals(ctx)
+	s.sayDoubt()
 	if err != nil {
 		return false, err
 	}
-	if n.Root, err = tree.Root(); err != nil {
+	n, leaves, err := s.next(ctx)
+	if err != nil || len(n.Ranges) == 0 {
 		return false, err
 	}
-	n.Leaves = int64(tree.Len())
 
 	// Token. A crash here leaves nothing; the token is dropped.
 	start := a.cfg.Now()
@@ -166,13 +232,14 @@ func (s *sealer) one(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("timestamp: %w", err)
 	}
 	a.metrics.timestamps.Observe(a.cfg.Now().Sub(start).Seconds())
+	a.noteToken(n.Token)
 	a.crash("seal.token")
 
 	// Put, conditionally: after it the seal is there for everybody. Who loses the number drops its token.
 	object := n.Marshal()
 	err = a.put(ctx, seal.Key(n.Number), object, sha256.Sum256(object))
 	if errors.Is(err, storage.ErrExists) {
-		return true, nil
+		return true, s.lost(ctx, n.Number)
 	}
 	if err != nil {
 		return false, err
@@ -181,55 +248,204 @@ func (s *sealer) one(ctx context.Context) (bool, error) {
 	if err := a.seals.Add(n, object); err != nil {
 		return false, err
 	}
+	a.keepLeaves(n.Number, leaves)
 	a.metrics.seals.Set(float64(n.Number))
-	s.mu.Lock()
-	close(s.changed)
-	s.changed = make(chan struct{})
-	s.mu.Unlock()
 	return true, nil
+}
+
+// sayDoubt says once that the mark of the seals is not whole.
+func (s *sealer) sayDoubt() {
+	if why := s.a.seals.Doubted(); why != s.doubt {
+		s.doubt = why
+		s.alarm("this machine cannot tell whether seals are gone: compare with receipts or with the seals file of another machine, then move the damaged one away", slog.String("why", why))
+	}
+}
+
+// lost reads on after a number was taken by somebody else. A store that says that the seal exists and does not
+// give it is an error: to try again at once would ask for one token after the other.
+func (s *sealer) lost(ctx context.Context, n int64) error {
+	if err := s.a.refreshSeals(ctx); err != nil {
+		return err
+	}
+	if s.a.seals.Head().Number < n {
+		return fmt.Errorf("%s: the store says that it exists, and does not give it", seal.Key(n))
+	}
+	return nil
+}
+
+// next is the next seal but for its token, with its leaves. It has no ranges when nothing is unsealed.
+func (s *sealer) next(ctx context.Context) (*seal.Seal, [][32]byte, error) {
+	head := s.a.seals.Head()
+	n := &seal.Seal{Number: head.Number + 1}
+	ranges, leaves, err := s.ranges(ctx)
+	if err != nil || len(ranges) == 0 {
+		return n, nil, err
+	}
+	n.Ranges = ranges
+	if head.Number >= 0 {
+		n.Previous, n.PreviousToken = head.SHA256, head.Token
+		leaves = append(leaves, head.Token)
+	}
+	leaves = seal.Sorted(leaves)
+	n.Leaves = int64(len(leaves))
+	n.Root, err = evidence.Root(leaves)
+	return n, leaves, err
 }
 
 // maxRange bounds the commits of one producer in one seal, so that a backlog is sealed in pieces.
 const maxRange = 4096
 
-// ranges finds what is unsealed of each ledger.
-func (s *sealer) ranges(ctx context.Context) ([]seal.Range, error) {
+// ranges finds what is unsealed of each ledger, and its leaves. Of a ledger with a damaged commit only what lies
+// before it is taken: the seals of the others do not wait for it.
+func (s *sealer) ranges(ctx context.Context) ([]seal.Range, [][32]byte, error) {
 	var ranges []seal.Range
+	var leaves [][32]byte
 	for _, code := range s.a.Producers() {
-		p := s.a.producers[code]
-		if p.log == nil {
-			continue
+		r, own, err := s.rangeOf(ctx, code)
+		if ctx.Err() != nil {
+			return nil, nil, ctx.Err()
 		}
-		head, from := p.log.Head(), s.a.seals.End(code)
-		if head.Size <= from {
-			continue
+		s.leave(code, err)
+		if r.End > r.First {
+			ranges, leaves = append(ranges, r), append(leaves, own...)
 		}
-		first, err := p.log.CommitOf(from)
-		if err != nil {
-			return nil, err
-		}
-		last, err := p.log.Commit(ctx, min(head.Number, first+maxRange-1))
-		if err != nil {
-			return nil, err
-		}
-		ranges = append(ranges, seal.Range{
-			Producer: code, First: from, End: last.Size, FirstCommit: first, LastCommit: last.Number,
-			Checkpoint: sha256.Sum256(last.Checkpoint),
-		})
 	}
-	return ranges, nil
+	return ranges, leaves, nil
 }
 
-// commits reads a commit of any producer, also of one this daemon does not serve.
-func (a *Archive) commits(ctx context.Context, producer string, n int64) (*ledger.Commit, error) {
-	if p, ok := a.producers[producer]; ok && p.log != nil {
-		return p.log.Commit(ctx, n)
+func (s *sealer) rangeOf(ctx context.Context, code string) (seal.Range, [][32]byte, error) {
+	log, _ := s.a.producers[code].state()
+	if log == nil {
+		return seal.Range{}, nil, nil
 	}
-	return readCommit(ctx, a.cfg.Store, producer, n, a.cfg.Trust.Ledgers)
+	head, from := log.Head(), s.a.seals.End(code)
+	if head.Size <= from {
+		return seal.Range{}, nil, nil
+	}
+	first, err := log.CommitOf(from)
+	if err != nil {
+		return seal.Range{}, nil, err
+	}
+	return seal.Collect(ctx, code, from, first, min(head.Number, first+maxRange-1), s.a.commits)
+}
+
+// leave notes that a ledger is left out of the seals because of err, or that it is not, and says so once.
+func (s *sealer) leave(code string, err error) {
+	s.mu.Lock()
+	before := s.left[code]
+	if err == nil {
+		delete(s.left, code)
+	} else {
+		s.left[code] = err.Error()
+	}
+	s.mu.Unlock()
+	if err != nil && before != err.Error() {
+		s.alarm("no seal covers this ledger until it is repaired: run perenne audit", slog.String("producer", code), slog.Any("err", err))
+	}
+}
+
+// refreshSeals reads the seals that other daemons have made.
+func (a *Archive) refreshSeals(ctx context.Context) error {
+	err := a.seals.Refresh(ctx)
+	a.metrics.seals.Set(float64(a.seals.Head().Number))
+	return err
+}
+
+// checkSeal judges a seal from the bucket: the token is good, and the root is that of the entries it covers. Where
+// a commit cannot be read any more the root is left to the audit: the ledger of one body is no reason to stop the
+// seals of all.
+func (a *Archive) checkSeal(ctx context.Context, s *seal.Seal) error {
+	if _, err := a.cfg.Trust.Certificates.CheckToken(s.Token, s.Root); err != nil {
+		return err
+	}
+	leaves, err := s.Digests(ctx, a.commits)
+	if errors.Is(err, seal.ErrUnread) {
+		if err := a.fits(ctx, s); err != nil {
+			return err
+		}
+		a.sealer.alarm("root of a seal not checked: run perenne audit", slog.Int64("seal", s.Number), slog.Any("err", err))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := s.Over(leaves); err != nil {
+		return err
+	}
+	a.keepLeaves(s.Number, leaves)
+	return nil
+}
+
+// fits holds the ranges of a seal against what is known of the ledgers without reading them, so that a seal over
+// entries that do not exist is never believed for a damaged commit.
+func (a *Archive) fits(ctx context.Context, s *seal.Seal) error {
+	for _, r := range s.Ranges {
+		log := a.logOf(r.Producer)
+		if log == nil {
+			if mark, ok := a.heads.Get(r.Producer); ok && (r.End > mark.Size || r.LastCommit > mark.Number) {
+				return fmt.Errorf("it covers %d entries of %s, this machine knows of %d", r.End, r.Producer, mark.Size)
+			}
+			continue
+		}
+		if r.End > log.Head().Size {
+			if err := log.Refresh(ctx); err != nil {
+				return err
+			}
+		}
+		last, err := log.CommitOf(r.End - 1)
+		if err != nil {
+			return err
+		}
+		if next, err := log.CommitOf(r.End); last != r.LastCommit || err == nil && next == last {
+			return fmt.Errorf("it ends within commit %d of %s", last, r.Producer)
+		}
+	}
+	return nil
+}
+
+// keepLeaves spares the commits the next reading. Without it evidence hangs on every commit that the seal covers.
+func (a *Archive) keepLeaves(n int64, leaves [][32]byte) {
+	if err := a.seals.Keep(n, leaves); err != nil {
+		a.cfg.Log.Warn("leaves of a seal not kept", slog.Any("err", err))
+	}
+}
+
+// logOf is the ledger of a producer served here; nil for others, and while it cannot be opened.
+func (a *Archive) logOf(producer string) *ledger.Log {
+	p, ok := a.producers[producer]
+	if !ok {
+		return nil
+	}
+	log, _ := p.state()
+	return log
+}
+
+// commits reads a commit of any producer, also of one this daemon does not serve, or whose ledger stands still here
+// while other daemons go on. ledger.ErrRange: it is none of those this machine knows of, after looking for those of
+// other daemons.
+func (a *Archive) commits(ctx context.Context, producer string, n int64) (*ledger.Commit, error) {
+	if log := a.logOf(producer); log != nil {
+		c, err := log.Commit(ctx, n)
+		if !errors.Is(err, ledger.ErrRange) {
+			return c, err
+		}
+		if log.Refresh(ctx) == nil {
+			return log.Commit(ctx, n)
+		}
+	}
+	c, err := readCommit(ctx, a.cfg.Store, producer, n, a.cfg.Trust.Ledgers)
+	mark, marked := a.heads.Get(producer)
+	if marked && err != nil && n > mark.Number || !marked && errors.Is(err, storage.ErrNotFound) {
+		err = fmt.Errorf("%w: %w", ledger.ErrRange, err)
+	}
+	return c, err
 }
 
 // rider is the seal entry that rides along with the next commit of a ledger: the newest seal, once.
 func (a *Archive) rider(p *producer) *ledger.Entry {
+	if e := p.adopting(); e != nil {
+		return e
+	}
 	head := a.seals.Head()
 	p.mu.Lock()
 	last := p.lastSeal
@@ -247,9 +463,10 @@ func (a *Archive) rider(p *producer) *ledger.Entry {
 // second entry for a seal that has one already.
 func (a *Archive) findLastSeal(ctx context.Context, p *producer) {
 	const depth = 64
-	head := p.log.Head().Number
+	log, _ := p.state()
+	head := log.Head().Number
 	for n := head; n >= 0 && n > head-depth; n-- {
-		c, err := p.log.Commit(ctx, n)
+		c, err := log.Commit(ctx, n)
 		if err != nil {
 			return
 		}
@@ -262,98 +479,6 @@ func (a *Archive) findLastSeal(ctx context.Context, p *producer) {
 			}
 		}
 	}
-}
-
-// evidence derives the evidence of an entry from the seal that covers it: of the object whose digest is leaf,
-// or, where leaf is nil, of the checkpoint that the seal covers.
-func (a *Archive) evidence(ctx context.Context, p *producer, entry int64, leaf *[32]byte) (paper.Evidence, error) {
-	n, ok := a.seals.Of(p.Code, entry)
-	if !ok {
-		if err := a.seals.Refresh(ctx); err != nil {
-			return paper.Evidence{}, err
-		}
-		if n, ok = a.seals.Of(p.Code, entry); !ok {
-			return paper.Evidence{Seal: paper.Pending}, nil
-		}
-	}
-	st, err := a.sealTree(ctx, n)
-	if err != nil {
-		return paper.Evidence{}, err
-	}
-	e := paper.Evidence{Seal: paper.Sealed}
-	if leaf == nil {
-		r, ok := st.seal.Range(p.Code)
-		if !ok {
-			return paper.Evidence{}, fmt.Errorf("seal %d does not cover %s", n, p.Code)
-		}
-		leaf = &r.Checkpoint
-		if own, err := p.log.CommitOf(entry); err != nil || own != r.LastCommit {
-			text, err := p.log.ProofIn(ctx, entry, r.LastCommit)
-			if err != nil {
-				return paper.Evidence{}, err
-			}
-			e.Proof = string(text)
-		}
-	}
-	record, err := st.tree.Derive(*leaf, st.seal.Token)
-	if err != nil {
-		return paper.Evidence{}, fmt.Errorf("seal %d: %w", n, err)
-	}
-	proof, err := paper.CheckRecord(a.cfg.Trust, record, *leaf)
-	if err != nil {
-		return paper.Evidence{}, fmt.Errorf("seal %d: %w", n, err)
-	}
-	e.Record, e.Root, e.Time = base64.StdEncoding.EncodeToString(record), hex.EncodeToString(proof.Root[:]), stamp(proof.Time)
-	return e, nil
-}
-
-// sealTree is a seal with its tree.
-type sealTree struct {
-	seal *seal.Seal
-	tree *evidence.Tree
-}
-
-// treeCache keeps the trees of recent seals: receipts of one seal share one.
-type treeCache struct {
-	mu    sync.Mutex
-	trees map[int64]*sealTree
-	order []int64
-}
-
-const cachedTrees = 32
-
-func (a *Archive) sealTree(ctx context.Context, n int64) (*sealTree, error) {
-	c := &a.trees
-	c.mu.Lock()
-	st := c.trees[n]
-	c.mu.Unlock()
-	if st != nil {
-		return st, nil
-	}
-	s, _, err := seal.Read(ctx, a.cfg.Store, n)
-	if err != nil {
-		return nil, err
-	}
-	tree, err := s.Tree(ctx, a.commits)
-	if err != nil {
-		return nil, err
-	}
-	if root, err := tree.Root(); err != nil || !bytes.Equal(root[:], s.Root[:]) {
-		return nil, errors.Join(err, fmt.Errorf("seal %d: its root is not that of its leaves", n))
-	}
-	st = &sealTree{s, tree}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.trees == nil {
-		c.trees = map[int64]*sealTree{}
-	}
-	c.trees[n] = st
-	c.order = append(c.order, n)
-	if len(c.order) > cachedTrees {
-		delete(c.trees, c.order[0])
-		c.order = c.order[1:]
-	}
-	return st, nil
 }
 
 // readCommit reads one commit from the bucket. Only its checkpoint is proved by its signature: that the entries
@@ -372,12 +497,3 @@ func readCommit(ctx context.Context, s storage.Store, producer string, n int64, 
 
 // maxCommit bounds a commit object: a batch of 4 MiB and its checkpoint.
 const maxCommit = 8 << 20
-
-// evidenceRecord decodes the record of a sealed receipt.
-func evidenceRecord(r *paper.Receipt) ([]byte, error) {
-	der, err := base64.StdEncoding.DecodeString(r.Evidence.Record)
-	if err != nil {
-		return nil, fail(Internal, "evidence", r.Body.Package, err)
-	}
-	return der, nil
-}

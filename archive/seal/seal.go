@@ -37,6 +37,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -178,43 +179,108 @@ func (s *Seal) Range(producer string) (Range, bool) {
 // Commits reads commit n of a producer's ledger, verified by its own signature.
 type Commits func(ctx context.Context, producer string, n int64) (*ledger.Commit, error)
 
-// Tree computes the leaves of the ranges and their tree. It fails when a commit does not fit its range; what
-// the caller makes of a Root that differs from the seal's is his.
-func (s *Seal) Tree(ctx context.Context, commits Commits) (*evidence.Tree, error) {
+// ErrUnread means that a commit could not be read, so that the leaves of a seal cannot be computed: damage of a
+// ledger, which says nothing against the seal.
+var ErrUnread = errors.New("a commit cannot be read")
+
+// Collect reads commits first to last of one ledger, the first of which begins at entry at, and returns the range
+// they make and the leaves it gives to a seal. On an error both are what the commits before it give, an empty range
+// and no leaves when there is none. ErrUnread: a commit of the ledger could not be read. Any other error, such as
+// ledger.ErrRange, means that there are no such commits.
+func Collect(ctx context.Context, producer string, at, first, last int64, commits Commits) (Range, [][32]byte, error) {
+	r := Range{Producer: producer, First: at, End: at, FirstCommit: first, LastCommit: first - 1}
 	var leaves [][32]byte
+	var err error
+	for r.LastCommit < last {
+		var c *ledger.Commit
+		if c, err = commits(ctx, producer, r.LastCommit+1); err != nil {
+			if !errors.Is(err, ledger.ErrRange) && ctx.Err() == nil {
+				err = fmt.Errorf("%w: commit %d of %s: %w", ErrUnread, r.LastCommit+1, producer, err)
+			}
+			break
+		}
+		if c.First != r.End {
+			err = fmt.Errorf("commit %d of %s begins at entry %d, not %d", c.Number, producer, c.First, r.End)
+			break
+		}
+		var own [][32]byte
+		if own, err = commitLeaves(c); err != nil {
+			err = fmt.Errorf("commit %d of %s: %w", c.Number, producer, err)
+			break
+		}
+		leaves = append(leaves, own...)
+		r.End, r.LastCommit, r.Checkpoint = r.End+int64(len(c.Entries)), c.Number, sha256.Sum256(c.Checkpoint)
+	}
+	if r.End > r.First {
+		leaves = append(leaves, r.Checkpoint)
+	}
+	return r, leaves, err
+}
+
+// commitLeaves are the leaves of the entries of one commit.
+func commitLeaves(c *ledger.Commit) ([][32]byte, error) {
+	var leaves [][32]byte
+	for _, e := range c.Entries {
+		sum, ok, err := Leaf(e)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			leaves = append(leaves, sum)
+		}
+	}
+	return leaves, nil
+}
+
+// Digests computes the leaves, sorted and each once. It fails when the commits do not make the ranges, and with
+// ErrUnread when they do as far as they can be read.
+func (s *Seal) Digests(ctx context.Context, commits Commits) ([][32]byte, error) {
+	var leaves [][32]byte
+	var unread error
 	if s.Number > 0 {
 		leaves = append(leaves, s.PreviousToken)
 	}
 	for _, r := range s.Ranges {
-		at := r.First
-		for n := r.FirstCommit; n <= r.LastCommit; n++ {
-			c, err := commits(ctx, r.Producer, n)
-			if err != nil {
-				return nil, err
-			}
-			if c.First != at {
-				return nil, fmt.Errorf("seal %d: commit %d of %s begins at entry %d, not %d", s.Number, n, r.Producer, c.First, at)
-			}
-			at += int64(len(c.Entries))
-			for _, e := range c.Entries {
-				sum, ok, err := Leaf(e)
-				if err != nil {
-					return nil, fmt.Errorf("seal %d: commit %d of %s: %w", s.Number, n, r.Producer, err)
-				}
-				if ok {
-					leaves = append(leaves, sum)
-				}
-			}
-			if n == r.LastCommit && sha256.Sum256(c.Checkpoint) != r.Checkpoint {
-				return nil, fmt.Errorf("seal %d: the checkpoint of commit %d of %s is another one", s.Number, n, r.Producer)
-			}
+		got, own, err := Collect(ctx, r.Producer, r.First, r.FirstCommit, r.LastCommit, commits)
+		switch {
+		case errors.Is(err, ErrUnread):
+			unread = errors.Join(unread, err)
+		case err != nil:
+			return nil, fmt.Errorf("seal %d: %w", s.Number, err)
+		case got != r:
+			return nil, fmt.Errorf("seal %d: commits %d to %d of %s end at entry %d, not %d, or have another checkpoint", s.Number, r.FirstCommit, r.LastCommit, r.Producer, got.End, r.End)
 		}
-		if at != r.End {
-			return nil, fmt.Errorf("seal %d: the commits of %s end at entry %d, not %d", s.Number, r.Producer, at, r.End)
-		}
-		leaves = append(leaves, r.Checkpoint)
+		leaves = append(leaves, own...)
+	}
+	if unread != nil {
+		return nil, fmt.Errorf("seal %d: %w", s.Number, unread)
+	}
+	return Sorted(leaves), nil
+}
+
+// Sorted puts leaves in the order of the tree, each once.
+func Sorted(leaves [][32]byte) [][32]byte {
+	slices.SortFunc(leaves, func(a, b [32]byte) int { return bytes.Compare(a[:], b[:]) })
+	return slices.Compact(leaves)
+}
+
+// Tree is the tree over Digests; what the caller makes of a root that differs from the seal's is his.
+func (s *Seal) Tree(ctx context.Context, commits Commits) (*evidence.Tree, error) {
+	leaves, err := s.Digests(ctx, commits)
+	if err != nil {
+		return nil, err
 	}
 	return evidence.NewTree(leaves), nil
+}
+
+// Over makes the tree of leaves, and an error when it is not the seal's.
+func (s *Seal) Over(leaves [][32]byte) (*evidence.Tree, error) {
+	tree := evidence.NewTree(leaves)
+	root, err := tree.Root()
+	if err != nil || root != s.Root || int64(tree.Len()) != s.Leaves {
+		return nil, errors.Join(err, fmt.Errorf("seal %d: the root is not that of its leaves", s.Number))
+	}
+	return tree, nil
 }
 
 // Leaf is the digest that an entry gives to a seal; false for an entry that names no object of the kinds sealed.
