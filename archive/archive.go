@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -54,9 +55,10 @@ type Config struct {
 	VerifierKey func(producer string) (string, error)
 	// Recovery is the public half of the offline recovery key, which stands in the first entry of each ledger.
 	Recovery string
-	// Adoption, when set, gives the entry that takes new keys into use, nil when the newest checkpoint shows
-	// that they are.
-	Adoption func(producer string, checkpoint []byte) (*ledger.Entry, error)
+	// Adoption, when set, gives the entry that takes new keys into use, signed by the recovery key; nil when
+	// there is none to write. Adopted is told when it stands in the ledger.
+	Adoption func(producer string) (*ledger.Entry, error)
+	Adopted  func(producer string) error
 	// Published are objects that lie under keys/: certificates (DER) and verifier keys (text).
 	Published [][]byte
 
@@ -105,25 +107,16 @@ type Archive struct {
 	metrics   *metrics
 	trees     treeCache
 
+	stampsQualified atomic.Bool // the newest token said that it is qualified
+
 	stop context.CancelFunc
 	done sync.WaitGroup
 }
 
-// producer is a Producer with what the archive holds of it.
-type producer struct {
-	Producer
-	log     *ledger.Log // nil while the producer stands still
-	stopped error       // why, when log is nil
-
-	mu       sync.Mutex
-	arriving map[string]searchRecord // search records of packages on their way into a commit, by ID
-	lastSeal int64                   // number of the newest seal that an entry of this ledger names; -1: none
-	reread   *rereading
-}
-
 // Open opens the archive, finishes what a crash has left, and starts the sealer and the audit scheduler. A
-// producer whose ledger cannot be trusted (rolled back, forked, without a mark) stands still: its documents
-// can be audited and retrieved, none is accepted, and Status says why.
+// producer whose ledger cannot be trusted (rolled back, forked, without a mark) stands still: what is kept can be
+// audited, no paper is issued and nothing is accepted, and Status says why. One whose ledger could not be opened
+// for a passing reason is tried again.
 func Open(ctx context.Context, cfg Config) (*Archive, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -136,17 +129,29 @@ func Open(ctx context.Context, cfg Config) (*Archive, error) {
 	if err := os.MkdirAll(filepath.Join(cfg.State, "ledger"), 0o755); err != nil {
 		return nil, fmt.Errorf("open archive: %w", err)
 	}
-	if a.seals, err = seal.OpenIndex(ctx, cfg.Store, filepath.Join(cfg.State, "seals")); err != nil {
+	if a.seals, err = seal.OpenIndex(cfg.Store, filepath.Join(cfg.State, "seals"), a.checkSeal); err != nil {
 		return nil, fmt.Errorf("open archive: %w", err)
 	}
 	a.sealer = newSealer(a)
 	for _, p := range cfg.Producers {
-		if err := a.openProducer(ctx, p); err != nil {
-			return nil, errors.Join(err, a.Close())
-		}
+		a.openProducer(ctx, p)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open archive: %w", err), a.Close())
 	}
 	if err := a.publish(ctx); err != nil {
 		return nil, errors.Join(err, a.Close())
+	}
+	if err := a.seals.Refresh(ctx); err != nil {
+		// Submissions go on; Status says that sealing does not, and the audit names the object.
+		cfg.Log.Error("a seal in the bucket cannot be believed", slog.Any("err", err))
+		a.sealer.err = err
+	}
+	a.metrics.seals.Set(float64(a.seals.Head().Number))
+	if cfg.Signer != nil && cfg.Signer.Qualified() {
+		if s, _, err := seal.Read(ctx, cfg.Store, a.seals.Head().Number); err == nil {
+			a.noteToken(s.Token)
+		}
 	}
 	a.start()
 	return a, nil
@@ -156,102 +161,33 @@ func (c *Config) check() error {
 	switch {
 	case c.Installation == "" || c.Store == nil || c.Catalog == nil || c.State == "" || c.Now == nil || c.Rand == nil || c.Log == nil:
 		return errors.New("open archive: the configuration lacks a required part")
-	case c.LedgerSigner != nil && (c.Signer == nil || c.Timestamper == nil):
-		return errors.New("open archive: a ledger key without a signer and a timestamper")
+	case c.LedgerSigner == nil:
+		return c.checkProducers()
+	case c.Signer == nil || c.Timestamper == nil || c.VerifierKey == nil || c.Recovery == "" || c.LockHorizon <= 0:
+		return errors.New("open archive: to write, a signer, a timestamper, a verifier key, a recovery key and a lock horizon are needed")
+	}
+	return c.checkProducers()
+}
+
+// checkProducers refuses producers that would write identifiers under an empty key, or two under one code.
+func (c *Config) checkProducers() error {
+	seen := map[string]bool{}
+	for _, p := range c.Producers {
+		switch {
+		case p.Code == "" || seen[p.Code]:
+			return fmt.Errorf("open archive: producer %q stands twice, or has no code", p.Code)
+		case p.Policy == nil:
+			return fmt.Errorf("open archive: producer %s has no policy", p.Code)
+		case c.LedgerSigner != nil && len(p.NameKey) != 32:
+			return fmt.Errorf("open archive: the name key of %s has %d bytes, want 32", p.Code, len(p.NameKey))
+		}
+		seen[p.Code] = true
 	}
 	return nil
 }
 
 // writable reports whether the archive has keys to write with.
 func (a *Archive) writable() bool { return a.cfg.LedgerSigner != nil }
-
-// openProducer opens one ledger. Only faults of the machine are errors; what is wrong with the ledger stops the
-// producer.
-func (a *Archive) openProducer(ctx context.Context, cfg Producer) error {
-	p := &producer{Producer: cfg, arriving: map[string]searchRecord{}, lastSeal: -1}
-	p.reread = openRereading(filepath.Join(a.cfg.State, "reread-"+p.Code))
-	a.producers[p.Code] = p
-	var signer note.Signer
-	if a.writable() {
-		var err error
-		if signer, err = a.cfg.LedgerSigner(p.Code); err != nil {
-			return fmt.Errorf("open ledger of %s: %w", p.Code, err)
-		}
-	}
-	log, err := a.openLedger(ctx, p, signer)
-	if err != nil {
-		if ctx.Err() != nil {
-			return fmt.Errorf("open ledger of %s: %w", p.Code, err)
-		}
-		p.stopped = err
-		a.cfg.Log.Error("producer stands still", slog.String("producer", p.Code), slog.Any("err", err))
-		return nil
-	}
-	p.log = log
-	log.SetRider(func() *ledger.Entry { return a.rider(p) })
-	return a.begin(ctx, p)
-}
-
-// openLedger opens the ledger and brings the catalog up to it. A catalog that is ahead of the ledger, or of
-// another history, is forgotten first: it is a cache.
-func (a *Archive) openLedger(ctx context.Context, p *producer, signer note.Signer) (*ledger.Log, error) {
-	cfg := ledger.Config{
-		Producer: p.Code, Origin: a.cfg.Installation + "/" + p.Code,
-		Signer: signer, Verifiers: a.cfg.Trust.Ledgers, Store: a.cfg.Store,
-		Dir: filepath.Join(a.cfg.State, "ledger", p.Code), Heads: a.heads,
-		Now: a.cfg.Now, RetainUntil: a.lockUntil,
-		Applied:         func(ctx context.Context, c *ledger.Commit) error { return a.index(ctx, p, c) },
-		AppliedTo:       a.cfg.Catalog.State(p.Code).Commit,
-		TrustBucketHead: a.cfg.TrustBucketHead, Crash: a.cfg.Crash,
-	}
-	known := a.cfg.Catalog.State(p.Code)
-	log, err := ledger.Open(ctx, cfg)
-	if err == nil && known.Commit >= 0 {
-		var c *ledger.Commit
-		if c, err = log.Commit(ctx, known.Commit); err == nil && ([32]byte(c.Root) != known.Root || c.Size != known.Size) {
-			err = errors.Join(ledger.ErrAhead, log.Close())
-		}
-	}
-	if !errors.Is(err, ledger.ErrAhead) {
-		return log, err
-	}
-	a.cfg.Log.Warn("catalog is of another history than the ledger: made again", slog.String("producer", p.Code))
-	if err := a.cfg.Catalog.Reset(p.Code); err != nil {
-		return nil, err
-	}
-	cfg.AppliedTo = -1
-	return ledger.Open(ctx, cfg)
-}
-
-// begin writes the entries a ledger must have before any other: its first, which binds its keys, and an
-// adoption of new ones.
-func (a *Archive) begin(ctx context.Context, p *producer) error {
-	a.findLastSeal(ctx, p)
-	if !a.writable() {
-		return nil
-	}
-	if p.log.Head().Size == 0 {
-		vkey, err := a.cfg.VerifierKey(p.Code)
-		if err != nil {
-			return fmt.Errorf("open ledger of %s: %w", p.Code, err)
-		}
-		first := ledger.Entry{Type: ledger.KeyAdded, VKey: vkey, Certificate: signing.Fingerprint(a.cfg.Signer.Chain()[0]), Recovery: a.cfg.Recovery}
-		if _, err := p.log.Append(ctx, ledger.Pending{Entry: first}); err != nil {
-			return fmt.Errorf("begin ledger of %s: %w", p.Code, err)
-		}
-	}
-	if a.cfg.Adoption == nil {
-		return nil
-	}
-	e, err := a.cfg.Adoption(p.Code, p.log.Checkpoint())
-	if err != nil || e == nil {
-		return err
-	}
-	if _, err := p.log.Append(ctx, ledger.Pending{Entry: *e}); err != nil {
-		return fmt.Errorf("adopt keys in ledger of %s: %w", p.Code, err)
-	}
-	return nil
-}
 
 // publish puts the public keys and certificates of this archive under keys/, where they outlive the machine. What
 // this machine has published before is left to the audit, which says so when it is gone.
@@ -297,6 +233,7 @@ func (a *Archive) publishKey(ctx context.Context, b []byte) error {
 func (a *Archive) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	a.stop = cancel
+	a.done.Go(func() { a.revive(ctx) })
 	if a.writable() {
 		a.done.Go(func() { a.sealer.run(ctx) })
 		if a.cfg.AuditTick > 0 {
@@ -321,32 +258,11 @@ func (a *Archive) Close() error {
 		cancel()
 	}
 	for _, p := range a.producers {
-		if p.log != nil {
-			err = errors.Join(err, p.log.Close())
+		if p.ledger() != nil {
+			err = errors.Join(err, p.ledger().Close())
 		}
 	}
 	return errors.Join(err, a.seals.Close())
-}
-
-// producer finds one by its code.
-func (a *Archive) producer(op, code string) (*producer, error) {
-	p, ok := a.producers[code]
-	if !ok {
-		return nil, &Error{Kind: NotFound, Op: op, Object: code, Err: errors.New("no such producer in this archive")}
-	}
-	return p, nil
-}
-
-// running is producer, for operations that need its ledger.
-func (a *Archive) running(op, code string) (*producer, error) {
-	p, err := a.producer(op, code)
-	if err != nil {
-		return nil, err
-	}
-	if p.log == nil {
-		return nil, &Error{Kind: Unavailable, Op: op, Object: code, Err: fmt.Errorf("the producer stands still: %w", p.stopped)}
-	}
-	return p, nil
 }
 
 // Producers lists the codes served, in order.
@@ -365,7 +281,7 @@ func (a *Archive) Ledger(code string) (*ledger.Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.log, nil
+	return p.ledger(), nil
 }
 
 // lockUntil is the date to which an object made at t is locked: never beyond the horizon.
@@ -377,11 +293,20 @@ func (a *Archive) crash(label string) {
 	}
 }
 
+// qualification is what papers say of the seals: qualified only when the conservatore's certificate is and the
+// newest timestamp was, since a paper that claims more than its token does not verify.
 func (a *Archive) qualification() string {
-	if a.cfg.Signer != nil && a.cfg.Signer.Qualified() {
+	if a.cfg.Signer != nil && a.cfg.Signer.Qualified() && a.stampsQualified.Load() {
 		return paper.Qualified
 	}
 	return paper.Unqualified
+}
+
+// noteToken remembers what the newest token says of itself.
+func (a *Archive) noteToken(der []byte) {
+	if t, _, err := signing.ParseToken(der); err == nil {
+		a.stampsQualified.Store(t.Qualified)
+	}
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(paper.TimeFormat) }

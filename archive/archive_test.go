@@ -95,7 +95,7 @@ func TestADocumentInAProofOut(t *testing.T) {
 	report := mustAudit(t, a, archivetest.Montesole, paper.VerdictGood)
 	results := paper.Verify(ctx, b.Trust, paper.Italian, []paper.File{
 		{Name: "copy.zip", Size: int64(len(zip)), ReaderAt: bytes.NewReader(zip)},
-		{Name: "report.asice", Size: int64(len(report.Object)), ReaderAt: bytes.NewReader(report.Object)},
+		{Name: "report.asice", Size: report.Size, ReaderAt: report.Reader()},
 	})
 	for i, res := range results {
 		if res.Verdict() != paper.Good {

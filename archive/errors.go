@@ -76,10 +76,7 @@ func fail(kind Kind, op, object string, err error) error {
 	return &Error{Kind: kind, Op: op, Object: object, Err: err}
 }
 
-var (
-	errReadOnly = errors.New("this archive is read-only: its keys are not here (perenne keys import, or keys adopt)")
-	errClosed   = errors.New("the archive is being closed")
-)
+var errReadOnly = errors.New("this archive is read-only: its keys are not here (perenne keys import, or keys adopt)")
 
 // String is the word used in metrics and problem details.
 func (k Kind) String() string {

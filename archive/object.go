@@ -64,15 +64,28 @@ func (a *Archive) holds(ctx context.Context, key string, o storage.PutOptions) (
 	return err == nil && got.size == o.Size && got.sha256 == o.SHA256, err
 }
 
+// readError marks a failure to read from the store, as opposed to something wrong with what was read.
+type readError struct{ err error }
+
+func (e *readError) Error() string { return e.err.Error() }
+func (e *readError) Unwrap() error { return e.err }
+
+// unread reports whether err is a failure to read: what it is about may be whole. An object that is not there
+// was read as absent.
+func unread(err error) bool {
+	var e *readError
+	return errors.As(err, &e) && !errors.Is(err, storage.ErrNotFound)
+}
+
 // readSmall reads an object of at most limit bytes.
 func readSmall(ctx context.Context, s storage.Store, key string, limit int64) ([]byte, error) {
 	r, err := s.Get(ctx, key, "", 0, limit+1)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", key, err)
+		return nil, &readError{fmt.Errorf("read %s: %w", key, err)}
 	}
 	b, err := io.ReadAll(r)
 	if err := errors.Join(err, r.Close()); err != nil {
-		return nil, fmt.Errorf("read %s: %w", key, err)
+		return nil, &readError{fmt.Errorf("read %s: %w", key, err)}
 	}
 	if int64(len(b)) > limit {
 		return nil, fmt.Errorf("read %s: more than the %d bytes such an object has", key, limit)
@@ -98,7 +111,7 @@ const windowSize = 1 << 20
 func openObject(ctx context.Context, s storage.Store, key string) (*object, error) {
 	st, err := s.Stat(ctx, key)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", key, err)
+		return nil, &readError{fmt.Errorf("open %s: %w", key, err)}
 	}
 	return &object{ctx: ctx, store: s, key: key, size: st.Size}, nil
 }
@@ -127,7 +140,7 @@ func (o *object) load(pos int64) error {
 	want := min(windowSize, o.size-pos)
 	r, err := o.store.Get(o.ctx, o.key, "", pos, want)
 	if err != nil {
-		return fmt.Errorf("read %s at %d: %w", o.key, pos, err)
+		return &readError{fmt.Errorf("read %s at %d: %w", o.key, pos, err)}
 	}
 	if int64(cap(o.window)) < want {
 		o.window = make([]byte, want)
@@ -136,7 +149,7 @@ func (o *object) load(pos int64) error {
 	_, err = io.ReadFull(r, o.window)
 	if err := errors.Join(err, r.Close()); err != nil {
 		o.window = o.window[:0]
-		return fmt.Errorf("read %s at %d: %w", o.key, pos, err)
+		return &readError{fmt.Errorf("read %s at %d: %w", o.key, pos, err)}
 	}
 	o.at = pos
 	return nil

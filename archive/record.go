@@ -68,9 +68,14 @@ func (r searchRecord) digest() (string, error) {
 }
 
 // of is the catalog's record of the entry that names this search record.
-func (r searchRecord) of(producer string, e ledger.Entry, index, commit int64) catalog.Record {
+// Its key is the HMAC under the name key of today, so that a key stays taken when a lost name key was replaced.
+func (r searchRecord) of(p *producer, e ledger.Entry, index, commit int64) catalog.Record {
+	key := e.Key
+	if len(p.NameKey) > 0 && r.Register != "" {
+		key = p.keyHMAC(policies.Key{Structure: r.Structure, Register: r.Register, Year: r.Year, Number: r.Number})
+	}
 	return catalog.Record{
-		Producer: producer, ID: e.ID, Generation: e.Generation, Index: index, Commit: commit, KeyHMAC: e.Key,
+		Producer: p.Code, ID: e.ID, Generation: e.Generation, Index: index, Commit: commit, KeyHMAC: key,
 		Structure: r.Structure, Register: r.Register, Year: r.Year, Number: r.Number, Date: r.Date, Type: r.Type,
 		Subject: r.Subject, Reserved: r.Reserved, Class: r.Class, Files: r.Files,
 		Size: e.Size, Object: e.Object, SHA256: e.SHA256, Time: r.Time,
@@ -111,7 +116,7 @@ func (a *Archive) index(ctx context.Context, p *producer, c *ledger.Commit) erro
 		index := c.First + int64(i)
 		switch e.Type {
 		case ledger.PackageSealed:
-			ch.Put = append(ch.Put, records[e.ID].of(p.Code, e, index, c.Number))
+			ch.Put = append(ch.Put, records[e.ID].of(p, e, index, c.Number))
 		case ledger.SubmissionRefused:
 			rec, err := a.refusalRecord(p, e, index, c.Number, refusals)
 			if err != nil {
@@ -120,6 +125,8 @@ func (a *Archive) index(ctx context.Context, p *producer, c *ledger.Commit) erro
 			ch.Put = append(ch.Put, rec)
 		case ledger.PackageAnnulled, ledger.PackageDisposed:
 			ch.Annul = append(ch.Annul, e.ID)
+		case ledger.KeyAdded:
+			p.keyStands(e)
 		case ledger.SealEntry:
 			p.mu.Lock()
 			p.lastSeal = max(p.lastSeal, *e.Seal)
@@ -153,39 +160,34 @@ func (a *Archive) refusalRecord(p *producer, e ledger.Entry, index, commit int64
 	}, nil
 }
 
-// searchRecords finds the search record of each package of a commit: on its way through Submit, in the bundle,
-// or in the package itself; each is held against the digest in its entry.
+// searchRecords finds the search record of each package of a commit, and puts the bundle where it does not lie
+// as it should. A record that is lost for good is no reason to stop a ledger; one that cannot be read now is.
 func (a *Archive) searchRecords(ctx context.Context, p *producer, c *ledger.Commit) (map[string]searchRecord, error) {
 	found := map[string]searchRecord{}
 	var bundle map[string]searchRecord
 	var text bytes.Buffer
-	whole := true // the bundle lies there as it should
+	whole, lost := true, false
 	for _, e := range c.Entries {
 		if e.Type != ledger.PackageSealed {
 			continue
 		}
 		if bundle == nil {
-			bundle = a.readBundle(ctx, p.Code, c.Number)
-		}
-		r, ok := p.arrived(e.ID)
-		if there, inBundle := bundle[e.ID]; !inBundle {
-			whole = false
-		} else if !ok {
-			r, ok = there, true
-		}
-		if ok {
-			if sum, err := r.digest(); err != nil || sum != e.Record {
-				ok, whole = false, false
-			}
-		}
-		if !ok {
 			var err error
-			if r, err = a.recordFromPackage(ctx, e); err != nil {
-				a.metrics.alarms.Inc()
-				a.cfg.Log.Error("search record lost: neither bundle nor package give it", slog.String("package", e.ID), slog.Any("err", err))
-				r = searchRecord{ID: e.ID, Generation: e.Generation, Time: e.Time, Date: e.Time[:10]}
+			if bundle, err = a.readBundle(ctx, p.Code, c.Number); err != nil {
+				return nil, err
 			}
 		}
+		r, inBundle, err := a.searchRecord(ctx, p, e, bundle)
+		if unread(err) {
+			return nil, err
+		}
+		if err != nil {
+			lost = true
+			a.metrics.alarms.Inc()
+			a.cfg.Log.Error("search record lost: neither bundle nor package give it", slog.String("package", e.ID), slog.Any("err", err))
+			r = searchRecord{ID: e.ID, Generation: e.Generation, Time: e.Time, Date: e.Time[:10]}
+		}
+		whole = whole && inBundle
 		found[e.ID] = r
 		line, err := canon.Marshal(r)
 		if err != nil {
@@ -194,10 +196,29 @@ func (a *Archive) searchRecords(ctx context.Context, p *producer, c *ledger.Comm
 		text.Write(line)
 		text.WriteByte('\n')
 	}
-	if len(found) > 0 && !whole {
+	if !whole && !lost { // what is lost is not written over what may be left of it
 		a.putBundle(ctx, bundleKey(p.Code, c.Number), text.Bytes())
 	}
 	return found, nil
+}
+
+// searchRecord finds one record: on its way through Submit, in the bundle, or in the package itself; each is held
+// against the digest in its entry. It tells whether the bundle has it.
+func (a *Archive) searchRecord(ctx context.Context, p *producer, e ledger.Entry, bundle map[string]searchRecord) (searchRecord, bool, error) {
+	fits := func(r searchRecord) bool {
+		sum, err := r.digest()
+		return err == nil && sum == e.Record
+	}
+	there, inBundle := bundle[e.ID]
+	inBundle = inBundle && fits(there)
+	if r, ok := p.arrived(e.ID); ok && fits(r) {
+		return r, inBundle, nil
+	}
+	if inBundle {
+		return there, true, nil
+	}
+	r, err := a.recordFromPackage(ctx, e)
+	return r, false, err
 }
 
 // putBundle writes a search bundle. It is derived: a failure costs the next rebuild time, nothing else.
@@ -215,12 +236,13 @@ func (a *Archive) putBundle(ctx context.Context, key string, text []byte) {
 // maxBundle bounds a bundle: a commit of 4 MiB with subjects longer than its entries.
 const maxBundle = 64 << 20
 
-// readBundle reads what can be read of a bundle; lines that do not parse are as good as absent.
-func (a *Archive) readBundle(ctx context.Context, producer string, commit int64) map[string]searchRecord {
+// readBundle reads what can be read of a bundle; lines that do not parse are as good as absent, and so is a bundle
+// that is not there.
+func (a *Archive) readBundle(ctx context.Context, producer string, commit int64) (map[string]searchRecord, error) {
 	records := map[string]searchRecord{}
 	text, err := readSmall(ctx, a.cfg.Store, bundleKey(producer, commit), maxBundle)
-	if err != nil {
-		return records
+	if unread(err) {
+		return nil, err
 	}
 	for line := range bytes.SplitSeq(text, []byte("\n")) {
 		var r searchRecord
@@ -228,7 +250,7 @@ func (a *Archive) readBundle(ctx context.Context, producer string, commit int64)
 			records[r.ID] = r
 		}
 	}
-	return records
+	return records, nil
 }
 
 // recordFromPackage derives the search record from the package.
@@ -279,9 +301,15 @@ func (a *Archive) readMember(ctx context.Context, rec catalog.Record, name strin
 	return paper.ReadMember(c, name)
 }
 
-// readKind tells a package that is gone or changed from a store that does not answer now.
+// readKind tells what is gone or changed from a store that does not answer now.
 func readKind(err error) Kind {
-	if errors.Is(err, storage.ErrNotFound) || errors.Is(err, pack.ErrForm) || errors.Is(err, pack.ErrDigest) || errors.Is(err, canon.ErrForm) {
+	var damage *ledger.Damage
+	for _, lost := range []error{storage.ErrNotFound, pack.ErrForm, pack.ErrDigest, canon.ErrForm, ledger.ErrCommit} {
+		if errors.Is(err, lost) {
+			return Damaged
+		}
+	}
+	if errors.As(err, &damage) {
 		return Damaged
 	}
 	return Unavailable

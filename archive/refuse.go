@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -62,7 +63,7 @@ func (a *Archive) refuse(ctx context.Context, p *producer, in *incoming) (*paper
 		return nil, fail(Internal, "submit", p.Code, err)
 	}
 	entry := ledger.Entry{Type: ledger.SubmissionRefused, ID: id, Key: in.keyHMAC, Object: object, Size: in.size, SHA256: hex.EncodeToString(in.sha256[:]), Receipt: digest}
-	at, err := p.log.Append(ctx, ledger.Pending{Entry: entry, Decide: func(context.Context) error {
+	at, err := p.ledger().Append(ctx, ledger.Pending{Entry: entry, Decide: func(context.Context) error {
 		if _, ok, err := a.cfg.Catalog.ByID(p.Code, id); err != nil {
 			return err
 		} else if ok {
@@ -114,6 +115,14 @@ func (a *Archive) refusalBody(p *producer, in *incoming, id string, policy [32]b
 	return nil
 }
 
+// sameRefusal reports whether two bodies say the same but for when they were made.
+func sameRefusal(there, own paper.Body) bool {
+	there.Time, there.Salt = own.Time, own.Salt
+	a, errA := canon.Marshal(there)
+	b, errB := canon.Marshal(own)
+	return errA == nil && errB == nil && bytes.Equal(a, b)
+}
+
 // putRefusal creates the object; one that lies there already is taken over when it is this refusal.
 func (a *Archive) putRefusal(ctx context.Context, p *producer, in *incoming, id string) (string, error) {
 	object := refusalKey(p.Code, strconv.Itoa(in.at.UTC().Year()), id)
@@ -125,7 +134,7 @@ func (a *Archive) putRefusal(ctx context.Context, p *producer, in *incoming, id 
 	if errors.Is(err, storage.ErrExists) {
 		if text, err = readSmall(ctx, a.cfg.Store, object, maxRefusal); err == nil {
 			var there paper.Body
-			if err = canon.Unmarshal(text, &there); err == nil && (there.Identifier != in.body.Identifier || there.Submission != in.submission) {
+			if err = canon.Unmarshal(text, &there); err == nil && !sameRefusal(there, in.body) {
 				err = errors.New("another object lies under the refusal's key: run perenne audit")
 			}
 			in.body = there

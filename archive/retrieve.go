@@ -88,7 +88,7 @@ func (a *Archive) verifyPackage(ctx context.Context, op string, rec catalog.Reco
 	}
 	got, err := paper.ReadPackage(ctx, o, o.size, a.cfg.Trust)
 	if err != nil {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || unread(err) {
 			return fail(Unavailable, op, rec.ID, err)
 		}
 		return fail(Damaged, op, rec.ID, fmt.Errorf("%w: run perenne audit", err))
@@ -99,7 +99,7 @@ func (a *Archive) verifyPackage(ctx context.Context, op string, rec catalog.Reco
 	return nil
 }
 
-// writeCopy makes the distribution package, verifies it as a stranger would, and enters it in the ledger.
+// writeCopy makes the distribution package of a package that was just verified, and enters it in the ledger.
 func (a *Archive) writeCopy(ctx context.Context, p *producer, rec catalog.Record, req Request, receipt *paper.Receipt, staged storage.Staged) (*Copy, error) {
 	at := a.cfg.Now()
 	number, err := a.newSalt()
@@ -160,12 +160,16 @@ func (a *Archive) enterCopy(ctx context.Context, p *producer, rec catalog.Record
 	if err != nil {
 		return fail(Internal, "retrieve", rec.ID, err)
 	}
-	key := fmt.Sprintf("%s/records/%s/%s", p.Code, c.Statement.Time[:4], salt[:32])
+	number, err := a.newSalt()
+	if err != nil {
+		return fail(Internal, "retrieve", rec.ID, err)
+	}
+	key := fmt.Sprintf("%s/records/%s/%s", p.Code, c.Statement.Time[:4], number[:32])
 	if err := a.putErasable(ctx, key, text); err != nil {
 		return storeError("retrieve", rec.ID, err)
 	}
 	entry := ledger.Entry{Type: ledger.CopyIssued, ID: rec.ID, Size: c.Size, SHA256: hex.EncodeToString(c.SHA256[:]), Cause: paper.Salted(raw, text)}
-	if _, err := p.log.Append(ctx, ledger.Pending{Entry: entry}); err != nil {
+	if _, err := p.ledger().Append(ctx, ledger.Pending{Entry: entry}); err != nil {
 		return fail(Unavailable, "retrieve", rec.ID, err)
 	}
 	a.sealer.retry()
@@ -178,7 +182,7 @@ func (a *Archive) Evidence(ctx context.Context, code, id string) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
-	r, err := a.receipt(ctx, p, rec, nil)
+	r, err := a.again(ctx, p, rec)
 	if err != nil {
 		return nil, err
 	}
@@ -213,7 +217,7 @@ func (a *Archive) Proof(ctx context.Context, code, id string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := p.log.Proof(ctx, rec.Index)
+	text, err := p.ledger().Proof(ctx, rec.Index)
 	if err != nil {
 		return nil, fail(Damaged, "proof", id, err)
 	}
@@ -241,8 +245,11 @@ func (a *Archive) Find(ctx context.Context, code, id string) (catalog.Record, er
 	return rec, err
 }
 
-// CheckAgainst verifies a receipt somebody brought, so that an audit can be held against it.
-func (a *Archive) CheckAgainst(r *paper.Receipt) (paper.Checked, error) {
+// CheckAgainst verifies a receipt somebody brought, so that an audit of its producer can be held against it.
+func (a *Archive) CheckAgainst(producer string, r *paper.Receipt) (paper.Checked, error) {
+	if r.Body.Producer.Code != producer || r.Body.Installation != a.cfg.Installation {
+		return paper.Checked{}, &Error{Kind: Invalid, Op: "audit", Err: errors.New("the receipt to hold against is of another body, or of another archive")}
+	}
 	res, checked := r.Check(a.cfg.Trust, paper.Italian)
 	if checked == nil || res.Verdict() == paper.Wrong {
 		last := res.Lines[len(res.Lines)-1]

@@ -10,17 +10,32 @@ import (
 	"sync"
 	"time"
 
+	"github.com/marchesud/perenne/archive/ledger"
 	"github.com/marchesud/perenne/archive/paper"
 )
 
 // rereading remembers when which part of a ledger was last read again: contiguous stretches of entries, each
-// with the time of the audit that read it. It is a local note, not evidence (the reports are): losing it makes
-// the scheduler begin again.
+// with the time of the audit that read it; and what the last audit concluded. It is a local note, not evidence
+// (the reports are): losing it makes the scheduler begin again.
 type rereading struct {
 	path string
 
 	mu        sync.Mutex
 	stretches []stretch
+	last      conclusion
+}
+
+// conclusion is what the last audit of everything, or of a range, said.
+type conclusion struct {
+	Ended   string `json:"ended,omitempty"`
+	Verdict string `json:"verdict,omitempty"`
+	Damage  int    `json:"damage,omitempty"` // findings that are damage
+}
+
+// rereadingFile is the form of the note.
+type rereadingFile struct {
+	Stretches []stretch  `json:"stretches"`
+	Last      conclusion `json:"last"`
 }
 
 // stretch is entries First to End (excluded), read at Time.
@@ -33,8 +48,9 @@ type stretch struct {
 func openRereading(path string) *rereading {
 	r := &rereading{path: path}
 	b, err := os.ReadFile(path)
-	if err != nil || json.Unmarshal(b, &r.stretches) != nil || !contiguous(r.stretches) {
-		r.stretches = nil
+	var f rereadingFile
+	if err == nil && json.Unmarshal(b, &f) == nil && contiguous(f.Stretches) {
+		r.stretches, r.last = f.Stretches, f.Last
 	}
 	return r
 }
@@ -96,9 +112,27 @@ func (r *rereading) note(s Scope, end int64, at time.Time) {
 	r.save()
 }
 
+// concluded enters what an audit said, whether or not its report could be entered in the ledger.
+func (r *rereading) concluded(s Scope, rep *paper.Report) {
+	if len(s.IDs) > 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = conclusion{Ended: rep.Ended, Verdict: rep.Verdict, Damage: damaged(rep)}
+	r.save()
+}
+
+// conclusion is what the last audit said; zero when there was none.
+func (r *rereading) conclusion() conclusion {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last
+}
+
 // save writes the note; what cannot be written is forgotten at the next start, and read again then.
 func (r *rereading) save() {
-	b, err := json.Marshal(r.stretches)
+	b, err := json.Marshal(rereadingFile{r.stretches, r.last})
 	if err != nil {
 		return
 	}
@@ -108,13 +142,13 @@ func (r *rereading) save() {
 	}
 }
 
-// due is the oldest part that is to be read again: what was read longest ago, once that is longer than every
-// less one tick; before it, what was never read and is older than a tick.
-func (r *rereading) due(size int64, accepted func(entry int64) (time.Time, bool), now time.Time, every, tick time.Duration) (first, end int64, ok bool) {
+// due is the oldest part that is to be read again: what was never read, once its time has come; then what was
+// read longest ago, once that is longer than every less one tick.
+func (r *rereading) due(size int64, firstReading func(from int64) (time.Time, bool), now time.Time, every, tick time.Duration) (first, end int64, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if read := r.readLocked(); read < size {
-		if at, known := accepted(read); known && now.Sub(at) >= tick {
+		if at, known := firstReading(read); known && !now.Before(at) {
 			return read, size, true
 		}
 	}
@@ -183,31 +217,28 @@ func (a *Archive) rereadEvery(ctx context.Context) {
 	}
 }
 
-// reread audits what is due of one producer, until nothing is or the budget is spent.
+// reread audits what is due of one producer, until nothing is or the budget is spent. A round that read nothing,
+// or that is due again at once, is the last of a tick: whatever keeps it from being done, haste will not do it.
 func (a *Archive) reread(ctx context.Context, p *producer) error {
-	if p.log == nil {
+	if p.ledger() == nil {
 		return nil
 	}
 	budget := a.cfg.AuditBudget
-	for ctx.Err() == nil {
-		size := p.log.Head().Size
-		first, end, ok := p.reread.due(size, a.acceptedAt(ctx, p), a.cfg.Now(), p.Policy.AuditEvery(), a.cfg.AuditTick)
-		if !ok {
+	for before := (stretch{}); ctx.Err() == nil; {
+		first, end, ok := p.reread.due(p.ledger().Head().Size, a.firstReading(ctx, p), a.cfg.Now(), p.Policy.AuditEvery(), a.cfg.AuditTick)
+		if !ok || before.First == first && before.End == end {
 			break
 		}
-		out, err := a.Audit(ctx, Scope{Producer: p.Code, First: first, End: end, Budget: budget})
+		before = stretch{First: first, End: end}
+		rep, err := a.rereadStretch(ctx, p, before, budget)
 		if err != nil {
 			return err
 		}
-		if out.Report.Verdict != paper.VerdictGood {
-			a.metrics.alarms.Inc()
-			a.cfg.Log.Error("scheduled audit found damage", slog.String("producer", p.Code), slog.String("report", out.ID), slog.Int("findings", len(out.Report.Findings)))
-		}
-		if out.ID == "" {
-			return errors.New("its report could not be entered in the ledger")
+		if rep.Objects.Read == 0 {
+			break
 		}
 		if budget > 0 {
-			if budget -= out.Report.Objects.Bytes; budget <= 0 {
+			if budget -= rep.Objects.Bytes; budget <= 0 {
 				break
 			}
 		}
@@ -216,14 +247,73 @@ func (a *Archive) reread(ctx context.Context, p *producer) error {
 	return ctx.Err()
 }
 
+// rereadStretch audits one stretch, as far as the budget goes.
+func (a *Archive) rereadStretch(ctx context.Context, p *producer, s stretch, budget int64) (*paper.Report, error) {
+	out, err := a.Audit(ctx, Scope{Producer: p.Code, First: s.First, End: s.End, Budget: budget})
+	if err != nil {
+		return nil, err
+	}
+	if out.Report.Verdict != paper.VerdictGood {
+		a.metrics.alarms.Inc()
+		a.cfg.Log.Error("scheduled audit did not end well", slog.String("producer", p.Code), slog.String("verdict", out.Report.Verdict), slog.String("report", out.ID), slog.Int("findings", len(out.Report.Findings)))
+	}
+	if err := out.Close(); err != nil {
+		return nil, err
+	}
+	if out.ID == "" {
+		return nil, errors.New("its report could not be entered in the ledger")
+	}
+	return out.Report, nil
+}
+
 func (a *Archive) overdue(ctx context.Context, p *producer) int64 {
-	return p.reread.overdue(p.log.Head().Size, a.acceptedAt(ctx, p), a.cfg.Now(), p.Policy.AuditEvery())
+	return p.reread.overdue(p.ledger().Head().Size, a.acceptedAt(ctx, p), a.cfg.Now(), p.Policy.AuditEvery())
+}
+
+// firstReading tells when the entries from one on, which were never read, are to be: a tick after the first package
+// or refusal among them was accepted; at once, when a commit there cannot be read, since only an audit says what
+// that means. Reports alone can wait nearly their whole period; otherwise each audit would be the reason for the
+// next one, and an idle archive would never rest.
+func (a *Archive) firstReading(ctx context.Context, p *producer) func(int64) (time.Time, bool) {
+	const most = 4096 // commits looked through before what lies behind them is not made to wait
+	return func(from int64) (time.Time, bool) {
+		n, err := p.ledger().CommitOf(from)
+		if err != nil {
+			return time.Time{}, false
+		}
+		oldest, last := time.Time{}, p.ledger().Head().Number
+		for end := n + most; n <= last; n++ {
+			if n == end {
+				return oldest, true
+			}
+			c, err := p.ledger().Commit(ctx, n)
+			if err != nil {
+				return time.Time{}, ctx.Err() == nil
+			}
+			for i, e := range c.Entries {
+				if c.First+int64(i) < from {
+					continue
+				}
+				at, err := time.Parse(ledger.TimeLayout, e.Time)
+				if err != nil {
+					return time.Time{}, true
+				}
+				if oldest.IsZero() {
+					oldest = at
+				}
+				if e.Type == ledger.PackageSealed || e.Type == ledger.SubmissionRefused {
+					return at.Add(a.cfg.AuditTick), true
+				}
+			}
+		}
+		return oldest.Add(p.Policy.AuditEvery() - a.cfg.AuditTick), true
+	}
 }
 
 // acceptedAt tells the time of an entry.
 func (a *Archive) acceptedAt(ctx context.Context, p *producer) func(int64) (time.Time, bool) {
 	return func(entry int64) (time.Time, bool) {
-		c, err := p.log.Entry(ctx, entry)
+		c, err := p.ledger().Entry(ctx, entry)
 		return c.Time, err == nil
 	}
 }
@@ -253,6 +343,10 @@ type ProducerHealth struct {
 	Overdue    int64  `json:"audit_overdue"`               // entries not read again in time
 	OldestRead string `json:"audit_oldest_read,omitempty"` // empty: something was never read again
 	AuditEvery string `json:"audit_every"`
+	// The last audit of everything, or of a range: when it ended, its verdict, how many findings were damage.
+	LastAudit   string `json:"last_audit,omitempty"`
+	LastVerdict string `json:"last_verdict,omitempty"`
+	LastDamage  int    `json:"last_damage"`
 }
 
 // Status tells how the archive is.
@@ -277,11 +371,16 @@ func (a *Archive) Status(ctx context.Context) Health {
 
 func (a *Archive) producerHealth(ctx context.Context, p *producer) ProducerHealth {
 	h := ProducerHealth{Code: p.Code, Name: p.Name, Packages: a.cfg.Catalog.Count(p.Code), AuditEvery: fmt.Sprintf("%gh", p.Policy.AuditEvery().Hours())}
-	if p.log == nil {
-		h.Stopped = p.stopped.Error()
+	last := p.reread.conclusion()
+	h.LastAudit, h.LastVerdict, h.LastDamage = last.Ended, last.Verdict, last.Damage
+	log, why := p.state()
+	if why != nil {
+		h.Stopped = why.Error()
+	}
+	if log == nil {
 		return h
 	}
-	head := p.log.Head()
+	head := log.Head()
 	h.Entries, h.Commits, h.Unsealed = head.Size, head.Number+1, head.Size-a.seals.End(p.Code)
 	h.Overdue = a.overdue(ctx, p)
 	if t := p.reread.oldest(head.Size); !t.IsZero() {

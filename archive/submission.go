@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/marchesud/perenne/archive/pack"
@@ -86,7 +87,7 @@ func (a *Archive) receive(ctx context.Context, p *producer, s Submission) (*inco
 	}
 	in.keyHMAC = p.keyHMAC(in.key)
 	sum := sha256.Sum256(s.Metadata)
-	if err := tooMuch(in.description, limits); err != nil {
+	if err := tooMuch(in.description, limits); err != nil && !a.mayBeKept(p, in) {
 		return nil, err
 	}
 	var err error
@@ -98,12 +99,27 @@ func (a *Archive) receive(ctx context.Context, p *producer, s Submission) (*inco
 		in.close()
 		return nil, err
 	}
+	in.at = a.cfg.Now() // taken in charge when the last byte is here, not when the first one came
 	in.submission, err = paper.SubmissionDigest(hex.EncodeToString(sum[:]), in.files)
 	if err != nil {
 		in.close()
 		return nil, fail(Internal, "submit", p.Code, err)
 	}
 	return in, nil
+}
+
+// mayBeKept reports whether the key has a live package at least as large as what is announced: then this is
+// perhaps a retry of what a former policy admitted.
+func (a *Archive) mayBeKept(p *producer, in *incoming) bool {
+	rec, ok, err := a.cfg.Catalog.ByKey(p.Code, in.keyHMAC)
+	var total int64
+	for _, f := range in.description.Files {
+		if f.Size < 0 || f.Size > rec.Size {
+			return false
+		}
+		total += f.Size
+	}
+	return err == nil && ok && !rec.Annulled && total <= rec.Size && len(in.description.Files) <= rec.Files
 }
 
 // tooMuch turns away what would not even be read: more or larger files than the policy takes.
@@ -180,10 +196,10 @@ func (in *incoming) readFile(ctx context.Context, i int, f policies.FileDescript
 	path := pack.SafeName(i, f.Name)
 	w, err := in.builder.Create(path, f.Size)
 	if err != nil {
-		return policies.Found{}, "", fail(Internal, "submit", field, err)
+		return policies.Found{}, "", ourFault("submit", field, err)
 	}
 	ends := &endsWriter{}
-	n, err := io.Copy(io.MultiWriter(w, ends), &cancellable{ctx, io.LimitReader(body, f.Size)})
+	n, err := io.Copy(io.MultiWriter(&ours{w}, ends), &cancellable{ctx, io.LimitReader(body, f.Size)})
 	if err != nil {
 		return policies.Found{}, "", receiveError(field, err)
 	}
@@ -205,12 +221,29 @@ func (in *incoming) readFile(ctx context.Context, i int, f policies.FileDescript
 
 // receiveError is the error of a body that could not be read to its end: the sender's connection, or our disk.
 func receiveError(field string, err error) error {
-	if isStoreError(err) {
-		return storeError("submit", field, err)
+	var own *writeError
+	if errors.As(err, &own) {
+		return storeError("submit", field, own.err)
 	}
 	e := invalid(field, "transport", "il corpo della richiesta si interrompe o è malformato", "inviare di nuovo: ripetere un versamento è sempre sicuro")
 	e.Err = err
 	return e
+}
+
+// ours marks what goes wrong on our side of a copy.
+type ours struct{ w io.Writer }
+
+type writeError struct{ err error }
+
+func (e *writeError) Error() string { return e.err.Error() }
+func (e *writeError) Unwrap() error { return e.err }
+
+func (o *ours) Write(b []byte) (int, error) {
+	n, err := o.w.Write(b)
+	if err != nil {
+		err = &writeError{err}
+	}
+	return n, err
 }
 
 // endsWriter keeps the first and the last bytes of what passes.
@@ -231,14 +264,14 @@ func (e *endsWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// isStoreError reports whether the fault is on our side of the wire.
-func isStoreError(err error) bool {
-	for _, e := range []error{storage.ErrFull, storage.ErrUnknown, storage.ErrDigest} {
-		if errors.Is(err, e) {
-			return true
+// ourFault is an error of our own making: a full disk or quota may pass, anything else is Internal.
+func ourFault(op, object string, err error) error {
+	for _, full := range []error{storage.ErrFull, storage.ErrUnknown, syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EROFS} {
+		if errors.Is(err, full) {
+			return storeError(op, object, err)
 		}
 	}
-	return strings.Contains(err.Error(), "no space left")
+	return fail(Internal, op, object, err)
 }
 
 // storeError says "not now" for a store that could not be written: nothing was acknowledged.

@@ -47,24 +47,25 @@ func (a *Archive) submit(ctx context.Context, s Submission) (*paper.Receipt, err
 	defer in.close()
 	a.crash("received") // leaves nothing: a nameless object goes with the process
 
-	// Admit.
-	if policies.Refused(in.findings) {
-		return a.refuse(ctx, p, in)
-	}
-
-	// Look up, as a courtesy: the commit below decides.
-	generation, known, err := a.lookUp(p, in)
-	if err != nil {
-		return nil, err
-	}
+	// Look up, as a courtesy: the commit below decides. What was taken in charge once is so for good, whatever
+	// the policy says today.
+	generation, known, taken := a.lookUp(ctx, p, in)
 	if known != nil {
 		a.sealer.wait(ctx, p.Code, known.Index)
 		return a.again(ctx, p, *known)
 	}
 
+	// Admit.
+	if policies.Refused(in.findings) {
+		return a.refuse(ctx, p, in)
+	}
+	if taken != nil {
+		return nil, taken
+	}
+
 	// Pack: receipt body, RdV, AgID profile, index, manifest, signature.
 	if err := a.pack(ctx, p, in, generation); err != nil {
-		return nil, fail(Internal, "submit", p.Code, err)
+		return nil, ourFault("submit", p.Code, err)
 	}
 	a.crash("packed") // leaves nothing
 
@@ -90,12 +91,15 @@ func (a *Archive) submit(ctx context.Context, s Submission) (*paper.Receipt, err
 	if err != nil || !ok {
 		return nil, fail(Internal, "submit", in.body.Package, errors.Join(err, errors.New("committed but not in the catalog")))
 	}
+	if in.body.Salt == "" { // another submission of the same won: what it left is read first, like any other
+		return a.again(ctx, p, rec)
+	}
 	return a.receipt(ctx, p, rec, &in.body)
 }
 
 // lookUp finds what the key already has: the package that this very submission made, or a conflict, or the
 // generation a new package gets.
-func (a *Archive) lookUp(p *producer, in *incoming) (int64, *catalog.Record, error) {
+func (a *Archive) lookUp(ctx context.Context, p *producer, in *incoming) (int64, *catalog.Record, error) {
 	rec, ok, err := a.cfg.Catalog.ByKey(p.Code, in.keyHMAC)
 	if err != nil {
 		return 0, nil, fail(Unavailable, "submit", p.Code, err)
@@ -110,10 +114,17 @@ func (a *Archive) lookUp(p *producer, in *incoming) (int64, *catalog.Record, err
 	if err != nil {
 		return 0, nil, fail(Internal, "submit", p.Code, err)
 	}
-	if id != rec.ID {
-		return 0, nil, conflict(in.key, rec.ID)
+	if id == rec.ID || a.sameSubmission(ctx, rec, in) {
+		return 0, &rec, nil
 	}
-	return 0, &rec, nil
+	return 0, nil, conflict(in.key, rec.ID)
+}
+
+// sameSubmission compares with what the package says that it was made of: identifiers derived under a name key
+// that was lost are not those derived now.
+func (a *Archive) sameSubmission(ctx context.Context, rec catalog.Record, in *incoming) bool {
+	var body paper.Body
+	return a.readBody(ctx, rec, &body) == nil && body.Submission == in.submission && body.Key == bodyKey(in.key)
 }
 
 func conflict(key policies.Key, existing string) error {
@@ -171,13 +182,16 @@ func (a *Archive) takeOver(ctx context.Context, p *producer, in *incoming) (bool
 	}
 	got, err := paper.ReadPackage(ctx, o, o.size, a.cfg.Trust)
 	if err != nil {
-		if ctx.Err() != nil {
-			return false, ctx.Err()
+		if ctx.Err() != nil || unread(err) {
+			return false, err // it may well be ours: not now
 		}
 		return false, nil
 	}
 	if got.Body.Package != in.body.Package || got.Body.Submission != in.submission || got.Body.Producer.Code != p.Code || got.Body.Installation != a.cfg.Installation {
 		return false, nil
+	}
+	if got.Body.Timely(in.at) != nil {
+		return false, nil // its receipt would state a time that its entry contradicts
 	}
 	in.body, in.size, in.sha256 = got.Body, o.size, got.SHA256
 	in.record, err = newSearchRecord(in.description, &in.body)
@@ -202,7 +216,8 @@ func (a *Archive) commit(ctx context.Context, p *producer, in *incoming, generat
 		Object: in.object, Size: in.size, SHA256: hex.EncodeToString(in.sha256[:]), Receipt: receipt, Record: record,
 	}
 	p.expect(in.record)
-	at, err := p.log.Append(ctx, ledger.Pending{Entry: entry, Decide: func(context.Context) error { return a.decide(p, in, generation) }})
+	defer p.arrived(in.record.ID) // the commit took it, or it is not going to arrive; a late one reads the package
+	at, err := p.ledger().Append(ctx, ledger.Pending{Entry: entry, Decide: func(context.Context) error { return a.decide(p, in, generation) }})
 	switch {
 	case err == nil:
 		return at, nil
@@ -240,24 +255,27 @@ func (a *Archive) decide(p *producer, in *incoming, generation int64) error {
 // entry in the checkpoint of its own commit, and the evidence record once it is sealed.
 func (a *Archive) receipt(ctx context.Context, p *producer, rec catalog.Record, body *paper.Body) (*paper.Receipt, error) {
 	r := &paper.Receipt{}
-	if body != nil && body.Salt != "" {
+	if body != nil {
 		r.Body = *body
 	} else if err := a.readBody(ctx, rec, &r.Body); err != nil {
 		return nil, err
 	}
-	return r, a.prove(ctx, p, rec.Index, r)
+	return r, a.prove(ctx, p, rec, r)
 }
 
 // prove adds proof and evidence, and holds the body against the entry: no paper is issued from a damaged one.
-func (a *Archive) prove(ctx context.Context, p *producer, index int64, r *paper.Receipt) error {
-	text, err := p.log.Proof(ctx, index)
+func (a *Archive) prove(ctx context.Context, p *producer, rec catalog.Record, r *paper.Receipt) error {
+	text, err := p.ledger().Proof(ctx, rec.Index)
 	if err != nil {
-		return fail(Damaged, "receipt", p.Code, err)
+		return fail(readKind(err), "receipt", p.Code, err)
 	}
 	r.Proof = string(text)
 	proof, err := ledger.ParseProof(text, a.cfg.Trust.Ledgers)
 	if err != nil {
 		return fail(Damaged, "receipt", p.Code, err)
+	}
+	if e := proof.Entry; e.ID != rec.ID || e.Object != rec.Object || e.SHA256 != rec.SHA256 || e.Size != rec.Size {
+		return fail(Damaged, "receipt", rec.ID, errors.New("the catalog points at another entry of the ledger: run perenne audit"))
 	}
 	sum, err := r.Body.Digest()
 	if err != nil || sum != proof.Entry.Receipt {
@@ -271,9 +289,9 @@ func (a *Archive) prove(ctx context.Context, p *producer, index int64, r *paper.
 		}
 		leaf = (*[32]byte)(sum)
 	}
-	r.Evidence, err = a.evidence(ctx, p, index, leaf)
+	r.Evidence, err = a.evidence(ctx, p, rec.Index, leaf)
 	if err != nil {
-		return fail(Damaged, "receipt", proof.Entry.ID, err)
+		return fail(readKind(err), "receipt", proof.Entry.ID, err)
 	}
 	return nil
 }
@@ -327,7 +345,7 @@ func (a *Archive) find(ctx context.Context, op, code, id string) (*producer, cat
 	}
 	rec, ok, err := a.cfg.Catalog.ByID(code, id)
 	if err == nil && !ok {
-		if err = p.log.Refresh(ctx); err == nil {
+		if err = p.ledger().Refresh(ctx); err == nil {
 			rec, ok, err = a.cfg.Catalog.ByID(code, id)
 		}
 	}

@@ -2,6 +2,7 @@ package paper_test
 
 import (
 	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -101,7 +102,7 @@ func writeReport(t testing.TB, kit *signingtest.Kit, rep *paper.Report, at time.
 	path := filepath.Join(t.TempDir(), "report.asice")
 	f, err := os.Create(path)
 	must(t, err)
-	_, err = paper.WriteReport(ctx, f, rep, []byte("{}\n"), func(ctx context.Context, manifest []byte) ([]byte, error) {
+	_, err = paper.WriteReport(ctx, f, rep, io.NewSectionReader(strings.NewReader("{}\n"), 0, 3), func(ctx context.Context, manifest []byte) ([]byte, error) {
 		return kit.Signer.Sign(ctx, manifest, at)
 	})
 	must(t, err)

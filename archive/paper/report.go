@@ -131,13 +131,23 @@ func ReportURN(installation, producer, id string) string {
 	return "urn:perenne:" + installation + ":" + producer + ":report:" + id
 }
 
+// conclusion is a verdict in the reader's words.
+func conclusion(l Lang, verdict string) string {
+	switch verdict {
+	case VerdictGood:
+		return l.T("integro", "good")
+	case VerdictDamaged:
+		return l.T("danneggiato", "damaged")
+	default:
+		return l.T("incompleto", "incomplete")
+	}
+}
+
 // Text renders the report for people: a frozen function of the report, in either language. What a finding says
 // beyond its kind stays Italian.
 func (r *Report) Text(l Lang) []byte {
 	var b strings.Builder
-	word := map[string]string{
-		VerdictGood: l.T("INTEGRO", "GOOD"), VerdictDamaged: l.T("DANNEGGIATO", "DAMAGED"), VerdictIncomplete: l.T("INCOMPLETO", "INCOMPLETE"),
-	}[r.Verdict]
+	word := strings.ToUpper(conclusion(l, r.Verdict))
 	fmt.Fprintf(&b, l.T("RAPPORTO DI VERIFICA\n\nEnte: %s (%s)\nIdentificativo: %s\nInizio: %s   Fine: %s\n\nEsito: %s\n\n",
 		"INTEGRITY REPORT\n\nBody: %s (%s)\nIdentifier: %s\nStarted: %s   Ended: %s\n\nVerdict: %s\n\n"),
 		r.Producer.Name, r.Producer.Code, r.Identifier, r.Started, r.Ended, word)
@@ -161,22 +171,34 @@ func (r *Report) Text(l Lang) []byte {
 	return []byte(b.String())
 }
 
-// WriteReport writes a report into f: r.Results is filled from objects, whose lines are ObjectResults.
-func WriteReport(ctx context.Context, f pack.File, r *Report, objects []byte, sign func(context.Context, []byte) ([]byte, error)) (int64, error) {
-	sum := sha256.Sum256(objects)
-	r.Results = hex.EncodeToString(sum[:])
+// WriteReport writes a report into f: r.Results is filled from objects, whose lines are ObjectResults; nil is a list
+// of none.
+func WriteReport(ctx context.Context, f pack.File, r *Report, objects *io.SectionReader, sign func(context.Context, []byte) ([]byte, error)) (int64, error) {
 	if err := r.consistent(); err != nil {
 		return 0, err
 	}
+	if objects == nil {
+		objects = io.NewSectionReader(strings.NewReader(""), 0, 0)
+	}
+	b := pack.NewBuilder(f)
+	h := sha256.New()
+	w, err := b.Create(ReportObjects, objects.Size())
+	if err != nil {
+		return 0, err
+	}
+	_, err = io.Copy(w, io.TeeReader(objects, h))
+	if err := errors.Join(err, w.Close()); err != nil {
+		return 0, fmt.Errorf("%s: %w", ReportObjects, err)
+	}
+	r.Results = hex.EncodeToString(h.Sum(nil))
 	statement, err := canon.Marshal(r)
 	if err != nil {
 		return 0, err
 	}
-	b := pack.NewBuilder(f)
 	for _, m := range []struct {
 		name string
 		data []byte
-	}{{ReportObjects, objects}, {ReportStatement, statement}, {ReportText, r.Text(Italian)}, {ReportEnglish, r.Text(English)}} {
+	}{{ReportStatement, statement}, {ReportText, r.Text(Italian)}, {ReportEnglish, r.Text(English)}} {
 		if err := b.Add(m.name, m.data); err != nil {
 			return 0, err
 		}
@@ -272,6 +294,6 @@ func checkReport(ctx context.Context, r io.ReaderAt, size int64, t Trust, l Lang
 	}
 	res.About = rep.Producer.Code
 	res.good(fmt.Sprintf(l.T("integro, con firma%s; verifica che dichiara la data %s: %s, %d oggetti letti, %d rilievi", "whole, signed%s; audit, stated date %s: %s, %d objects read, %d findings"),
-		unqualified(l, rep.Qualification), rep.Ended, rep.Verdict, rep.Objects.Read, len(rep.Findings)))
+		unqualified(l, rep.Qualification), rep.Ended, conclusion(l, rep.Verdict), rep.Objects.Read, len(rep.Findings)))
 	return res, rep, sum
 }

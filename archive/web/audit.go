@@ -3,7 +3,6 @@ package web
 import (
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -70,6 +69,7 @@ func (x *exchange) audit() error {
 	out, err := x.s.cfg.Archive.Audit(x.r.Context(), scope)
 	stop()
 	if err == nil {
+		defer func() { _ = out.Close() }() // a nameless local file, of which nothing is kept
 		return p.finish(out)
 	}
 	if !p.begun {
@@ -123,10 +123,7 @@ func (x *exchange) against(raw json.RawMessage) (paper.Checked, error) {
 	if err != nil {
 		return paper.Checked{}, err
 	}
-	if r.Body.Producer.Code != x.producer {
-		return paper.Checked{}, errors.New("a receipt of another producer")
-	}
-	return x.s.cfg.Archive.CheckAgainst(r)
+	return x.s.cfg.Archive.CheckAgainst(x.producer, r)
 }
 
 // progressLines writes the lines of an answer. An audit tells its progress from several goroutines.
@@ -216,7 +213,7 @@ func (p *progressLines) finish(out *archive.Audited) error {
 	_, err = fmt.Fprintf(w, `{"report":%s,"recorded":%t,"object":"`, report, out.ID != "")
 	enc := base64.NewEncoder(base64.StdEncoding, w)
 	if err == nil {
-		_, err = enc.Write(out.Object)
+		_, err = io.Copy(enc, out.Reader())
 	}
 	if err == nil {
 		err = enc.Close()

@@ -112,8 +112,8 @@ func (b *body) Read(p []byte) (int, error) {
 func (b *body) Close() error { return b.r.Close() }
 
 const (
-	maxDrain  = 256 << 10
-	drainTime = time.Second
+	maxDrain  = 16 << 20
+	drainTime = 2 * time.Second
 )
 
 // drain reads what little may be left, so that a client that sends first and reads afterwards gets its answer.

@@ -1,0 +1,95 @@
+package archive
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/marchesud/perenne/storage"
+)
+
+// maxKey bounds an object under keys/: a revocation list is the largest.
+const maxKey = 64 << 20
+
+// keyCheck is what was met under keys/.
+type keyCheck struct {
+	w     *audit
+	inUse map[string]bool // fingerprints that this archive publishes
+	there map[string]bool // fingerprints under which something lies, good or bad
+}
+
+// checkKeys holds what lies under keys/ against its own names, and finds what the ledger needs and is not there.
+func (w *audit) checkKeys(ctx context.Context) error {
+	k := keyCheck{w: w, inUse: map[string]bool{}, there: map[string]bool{}}
+	for _, b := range w.a.cfg.Published {
+		k.inUse[fmt.Sprintf("%x", sha256.Sum256(b))] = true
+	}
+	last := ""
+	for v, err := range w.a.cfg.Store.List(ctx, "keys/", "") {
+		if err != nil {
+			return fmt.Errorf("list keys/: %w", err)
+		}
+		switch {
+		case v.Marker:
+			w.damage(v.Key, "delete marker", "", textMarker)
+		case v.Key == last:
+			w.damage(v.Key, "versions", "", textVersions)
+		default:
+			last = v.Key
+			if err := k.judge(ctx, v.Key); err != nil {
+				return err
+			}
+		}
+	}
+	k.missing()
+	return nil
+}
+
+// judge reads one object under keys/.
+func (k *keyCheck) judge(ctx context.Context, key string) error {
+	w, name := k.w, strings.TrimPrefix(key, "keys/")
+	text, err := w.fetch(ctx, key, maxKey)
+	if storeFailed(err) || errors.Is(err, storage.ErrNotFound) {
+		k.there[name] = !errors.Is(err, storage.ErrNotFound)
+		return w.unreadable(ctx, key, err)
+	}
+	sum := sha256.Sum256(text)
+	_, live := w.live[name]
+	switch raw, err2 := hex.DecodeString(name); {
+	case err2 != nil || len(raw) != 32:
+		w.damage(key, "foreign", "", "nessuna chiave ha questo nome")
+		return nil
+	case err != nil || name != hex.EncodeToString(sum[:]):
+		w.damage(key, "changed", "", "il contenuto non è quello che il nome dice")
+	case !live && !k.inUse[name]:
+		w.damageOrDoubt(key, "foreign", "", "chiave o certificato che nessun giornale e nessuna configurazione nomina")
+	}
+	k.there[name] = true
+	return nil
+}
+
+// missing names what should lie under keys/ and does not. What is in use is put again. An archive that was made of
+// a bucket alone has keys of its own that never were there.
+func (k *keyCheck) missing() {
+	w := k.w
+	for _, name := range slices.Sorted(maps.Keys(w.live)) {
+		if !k.there[name] && !(w.a.writable() && k.inUse[name]) {
+			w.damage("keys/"+name, "missing", "", "chiave o certificato che il giornale nomina")
+		}
+	}
+	if !w.a.writable() {
+		return
+	}
+	for _, b := range w.a.cfg.Published {
+		if name := fmt.Sprintf("%x", sha256.Sum256(b)); !k.there[name] {
+			w.damage("keys/"+name, "missing", "", "chiave o certificato in uso: viene rimesso")
+			w.unkept = append(w.unkept, b)
+			k.there[name] = true
+		}
+	}
+}

@@ -1,0 +1,264 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/marchesud/perenne/archive/ledger"
+	"github.com/marchesud/perenne/signing"
+)
+
+// producer is a Producer with what the archive holds of it.
+type producer struct {
+	Producer
+	mu       sync.Mutex
+	log      *ledger.Log             // nil until it could be opened once
+	stopped  error                   // why the producer stands still; nil while it runs
+	arriving map[string]searchRecord // search records of packages on their way into a commit, by ID
+	lastSeal int64                   // number of the newest seal that an entry of this ledger names; -1: none
+	adopt    *ledger.Entry           // takes new keys into use; it rides with the first commit, nil once it stands
+	adopted  bool                    // it stands in the ledger
+	reread   *rereading
+}
+
+// openProducer opens one ledger. Whatever is wrong with it stops this producer and no other.
+func (a *Archive) openProducer(ctx context.Context, cfg Producer) {
+	p := &producer{Producer: cfg, arriving: map[string]searchRecord{}, lastSeal: -1}
+	p.reread = openRereading(filepath.Join(a.cfg.State, "reread-"+p.Code))
+	a.producers[p.Code] = p
+	if err := a.run(ctx, p); err != nil {
+		a.cfg.Log.Error("producer stands still", slog.String("producer", p.Code), slog.Any("err", err))
+	}
+}
+
+// run opens the ledger of a producer and writes what must stand first in it.
+func (a *Archive) run(ctx context.Context, p *producer) error {
+	log, err := a.openLedger(ctx, p)
+	if err == nil {
+		p.set(log, nil)
+		if err = a.begin(ctx, p, log); err != nil {
+			err = errors.Join(err, log.Close())
+		}
+	}
+	if err != nil {
+		p.set(p.ledger(), err)
+	}
+	return err
+}
+
+// openLedger opens the ledger and brings the catalog up to it. A catalog that is ahead of the ledger, or of
+// another history, is forgotten first: it is a cache.
+func (a *Archive) openLedger(ctx context.Context, p *producer) (*ledger.Log, error) {
+	cfg, err := a.ledgerConfig(p)
+	if err != nil {
+		return nil, err
+	}
+	known := a.cfg.Catalog.State(p.Code)
+	log, err := ledger.Open(ctx, cfg)
+	if err == nil && known.Commit >= 0 {
+		c, readErr := log.Commit(ctx, known.Commit)
+		switch {
+		case readErr != nil:
+			return nil, errors.Join(readErr, log.Close())
+		case [32]byte(c.Root) != known.Root || c.Size != known.Size:
+			err = errors.Join(ledger.ErrAhead, log.Close())
+		}
+	}
+	if !errors.Is(err, ledger.ErrAhead) {
+		return log, err
+	}
+	a.cfg.Log.Warn("catalog is of another history than the ledger: made again", slog.String("producer", p.Code))
+	if err := a.cfg.Catalog.Reset(p.Code); err != nil {
+		return nil, err
+	}
+	cfg.AppliedTo = -1
+	return ledger.Open(ctx, cfg)
+}
+
+func (a *Archive) ledgerConfig(p *producer) (ledger.Config, error) {
+	cfg := ledger.Config{
+		Producer: p.Code, Origin: a.cfg.Installation + "/" + p.Code, Verifiers: a.cfg.Trust.Ledgers, Store: a.cfg.Store,
+		Dir: filepath.Join(a.cfg.State, "ledger", p.Code), Heads: a.heads,
+		Now: a.cfg.Now, RetainUntil: a.lockUntil,
+		Applied:         func(ctx context.Context, c *ledger.Commit) error { return a.index(ctx, p, c) },
+		AppliedTo:       a.cfg.Catalog.State(p.Code).Commit,
+		Rider:           func() *ledger.Entry { return a.rider(p) },
+		TrustBucketHead: a.cfg.TrustBucketHead, Crash: a.cfg.Crash,
+	}
+	if !a.writable() {
+		return cfg, nil
+	}
+	var signer note.Signer
+	signer, err := a.cfg.LedgerSigner(p.Code)
+	if err != nil {
+		return cfg, fmt.Errorf("ledger key of %s: %w", p.Code, err)
+	}
+	cfg.Signer = signer
+	if a.cfg.Adoption != nil {
+		if p.adopt, err = a.cfg.Adoption(p.Code); err != nil {
+			return cfg, fmt.Errorf("adoption of keys for %s: %w", p.Code, err)
+		}
+	}
+	return cfg, nil
+}
+
+// begin writes the entries a ledger must have before any other: its first, which binds its keys; an adoption of
+// new ones, unless it rode with the first commit; a new certificate of the conservatore.
+func (a *Archive) begin(ctx context.Context, p *producer, log *ledger.Log) error {
+	a.findLastSeal(ctx, p)
+	if !a.writable() {
+		return nil
+	}
+	vkey, err := a.cfg.VerifierKey(p.Code)
+	if err != nil {
+		return fmt.Errorf("open ledger of %s: %w", p.Code, err)
+	}
+	own := ledger.Entry{Type: ledger.KeyAdded, VKey: vkey, Certificate: signing.Fingerprint(a.cfg.Signer.Chain()[0])}
+	switch adoption := p.adopting(); {
+	case log.Head().Size == 0:
+		own.Recovery = a.cfg.Recovery
+	case adoption != nil:
+		own = *adoption
+	case p.hasAdopted():
+		return a.toldAdopted(p)
+	default:
+		// The certificate lies under keys/ once every ledger names it: publish comes after begin.
+		if _, err := a.cfg.Store.Stat(ctx, "keys/"+own.Certificate); err == nil {
+			return nil
+		}
+	}
+	if _, err := log.Append(ctx, ledger.Pending{Entry: own}); err != nil {
+		return fmt.Errorf("name keys in ledger of %s: %w", p.Code, err)
+	}
+	return a.toldAdopted(p)
+}
+
+// toldAdopted tells whoever gave the adoption that it stands in the ledger.
+func (a *Archive) toldAdopted(p *producer) error {
+	if a.cfg.Adopted == nil || !p.hasAdopted() {
+		return nil
+	}
+	return a.cfg.Adopted(p.Code)
+}
+
+// reviveEvery is how often a producer that stands still is tried again.
+const reviveEvery = 5 * time.Second
+
+// revive opens again the ledgers that stopped, or could not be opened, for a reason that passes: a store away, a
+// disk full, a clock behind. What only a person can judge (a rollback, a fork, a lost mark) is left alone.
+func (a *Archive) revive(ctx context.Context) {
+	t := time.NewTicker(reviveEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		for _, code := range a.Producers() {
+			p := a.producers[code]
+			log, why := p.state()
+			if why == nil || !passing(why) {
+				continue
+			}
+			if log != nil {
+				if err := log.Close(); err != nil {
+					a.cfg.Log.Warn("stopped ledger not closed cleanly", slog.String("producer", code), slog.Any("err", err))
+				}
+			}
+			if err := a.run(ctx, p); err != nil {
+				a.cfg.Log.Warn("producer still stands still", slog.String("producer", code), slog.Any("err", err))
+				continue
+			}
+			a.cfg.Log.Info("producer goes on", slog.String("producer", code))
+		}
+	}
+}
+
+// passing reports whether a reason to stand still may pass by itself.
+func passing(err error) bool {
+	var rollback *ledger.Rollback
+	var fork *ledger.Fork
+	var damage *ledger.Damage
+	return !errors.As(err, &rollback) && !errors.As(err, &fork) && !errors.As(err, &damage) && !errors.Is(err, ledger.ErrNoMark) && !errors.Is(err, ledger.ErrHeads)
+}
+
+// state is the producer's ledger and, when it does not run, why.
+func (p *producer) state() (*ledger.Log, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stopped != nil || p.log == nil {
+		return p.log, p.stopped
+	}
+	return p.log, p.log.Err()
+}
+
+// ledger is the producer's ledger, nil while it never could be opened. One that stopped answers with errors.
+func (p *producer) ledger() *ledger.Log {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.log
+}
+
+// why says why the producer stands still, nil while it runs.
+func (p *producer) why() error {
+	_, why := p.state()
+	return why
+}
+
+// set makes log the producer's ledger, or says why it stands still.
+func (p *producer) set(log *ledger.Log, stopped error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.log, p.stopped = log, stopped
+}
+
+// keyStands is told of every key.added entry that is applied.
+func (p *producer) keyStands(e ledger.Entry) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.adopt != nil && e.VKey == p.adopt.VKey && e.Signature == p.adopt.Signature {
+		p.adopt, p.adopted = nil, true
+	}
+}
+
+func (p *producer) hasAdopted() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.adopted
+}
+
+// adopting is the entry that takes new keys into use, until it stands.
+func (p *producer) adopting() *ledger.Entry {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.adopt
+}
+
+// producer finds one by its code.
+func (a *Archive) producer(op, code string) (*producer, error) {
+	p, ok := a.producers[code]
+	if !ok {
+		return nil, &Error{Kind: NotFound, Op: op, Object: code, Err: errors.New("no such producer in this archive")}
+	}
+	return p, nil
+}
+
+// running is producer, for operations that need its ledger.
+func (a *Archive) running(op, code string) (*producer, error) {
+	p, err := a.producer(op, code)
+	if err != nil {
+		return nil, err
+	}
+	if log, why := p.state(); log == nil || why != nil {
+		return nil, &Error{Kind: Unavailable, Op: op, Object: code, Err: fmt.Errorf("the producer stands still: %w", why)}
+	}
+	return p, nil
+}
