@@ -31,8 +31,6 @@ type Config struct {
 	Recovery string `yaml:"recovery"`
 	// ReadOnly serves what the bucket holds and accepts nothing: an archive whose keys were lost.
 	ReadOnly bool `yaml:"read_only,omitempty"`
-	// Language of messages and papers where the caller does not say: it or en.
-	Language string `yaml:"language,omitempty"`
 
 	// Listen is the address of the HTTP interface. Without tls it must be a loopback address.
 	Listen string `yaml:"listen"`
@@ -128,12 +126,18 @@ func (d *Duration) UnmarshalYAML(n *yaml.Node) error {
 	if days, ok := strings.CutSuffix(text, "d"); ok {
 		text = days + "h"
 		v, err := time.ParseDuration(text)
+		if err != nil {
+			return fmt.Errorf("line %d: %q is no duration such as 30s, 2h or 400d", n.Line, n.Value)
+		}
 		*d = Duration(24 * v)
-		return err
+		return nil
 	}
 	v, err := time.ParseDuration(text)
+	if err != nil {
+		return fmt.Errorf("line %d: %q is no duration such as 30s, 2h or 400d", n.Line, n.Value)
+	}
 	*d = Duration(v)
-	return err
+	return nil
 }
 
 // MarshalYAML writes it as Go does.
@@ -210,14 +214,28 @@ func (c *Config) check() error {
 	if b, err := hex.DecodeString(c.Recovery); err != nil || len(b) != 32 {
 		return bad("recovery", "the public recovery key that init wrote, 64 hex digits")
 	}
-	if c.Language != "" && c.Language != "it" && c.Language != "en" {
-		return bad("language", "it or en")
-	}
 	if c.Store.Dir == "" {
 		return bad("store.dir", "the folder of the store is missing")
 	}
-	if _, err := dir.ParseImmutable(c.Store.Immutable); err != nil {
+	if _, err := dir.ParseImmutable(c.Store.Immutable); err != nil || c.Store.Immutable == "" {
 		return bad("store.immutable", "auto, on or off")
+	}
+	for _, n := range []struct {
+		key      string
+		negative bool
+	}{
+		{"max_uploads", c.MaxUploads < 0},
+		{"audit.budget", c.Audit.Budget < 0},
+		{"catalog.quota", c.Catalog.Quota < 0},
+		{"catalog.memory", c.Catalog.Memory < 0},
+		{"audit.tick", c.Audit.Tick != nil && *c.Audit.Tick < 0},
+		{"seal.every", c.Seal.Every != nil && *c.Seal.Every < 0},
+		{"seal.wait", c.Seal.Wait < 0},
+		{"locks.horizon", c.Locks.Horizon < 0},
+	} {
+		if n.negative {
+			return bad(n.key, "must not be negative")
+		}
 	}
 	if c.Seal.Key == "" {
 		return bad("seal.key", "the file of the conservatore's key is missing")
@@ -253,8 +271,12 @@ func (c *Config) checkListen(bad func(key, why string) error) error {
 		}
 	}
 	if c.Metrics != "" {
-		if _, _, err := net.SplitHostPort(c.Metrics); err != nil {
+		host, _, err := net.SplitHostPort(c.Metrics)
+		if err != nil {
 			return bad("metrics", "want HOST:PORT")
+		}
+		if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback() && !ip.IsPrivate()) {
+			return bad("metrics", "want a loopback or private address: metrics have no token")
 		}
 	}
 	return nil

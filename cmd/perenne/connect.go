@@ -1,23 +1,21 @@
 package main
 
 import (
-	"context"
+	"bytes"
+	"crypto/tls"
+	"encoding/pem"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/marchesud/perenne/archive/paper"
 	"github.com/marchesud/perenne/archive/web"
 )
-
-// patience is how long a command waits for a daemon that is just being started.
-const patience = 15 * time.Second
 
 // session is a command's way to the daemon.
 type session struct {
@@ -26,51 +24,79 @@ type session struct {
 	producer string
 }
 
-// connect finds the daemon of an installation and waits for it to be ready.
-func connect(c *cli.Context) (*session, error) {
-	in, err := findInstallation(c.String("dir"))
+// prepare does everything that needs no daemon; find looks for that. Between the two a command checks its arguments
+// and files, so that nobody waits only to be told of a typing error.
+func prepare(c *cli.Context) (*session, error) {
+	in, err := here(c)
 	if err != nil {
 		return nil, err
 	}
-	token, err := os.ReadFile(in.path("keys", "cli.token"))
+	s, err := in.session(c)
 	if err != nil {
-		return nil, usagef("%s: the token of the command line is missing: %v", in.path("keys", "cli.token"), err)
-	}
-	s := &session{in: in, Client: &web.Client{Token: strings.TrimSpace(string(token)), Lang: string(lang(c)), HTTP: &http.Client{}}}
-	if s.producer, err = in.pickProducer(c.String("producer")); err != nil {
 		return nil, err
 	}
-	return s, s.find(c.Context)
+	s.producer, err = in.pickProducer(c.String("producer"))
+	return s, err
 }
 
-// find reads the daemon's address and waits until it answers.
-func (s *session) find(ctx context.Context) error {
-	deadline := time.Now().Add(patience)
-	for {
-		address, err := os.ReadFile(s.in.path("state", "address"))
-		if err == nil {
-			s.Base = strings.TrimSpace(string(address))
-			if err = s.Ready(ctx); err == nil {
-				return nil
-			}
-		}
-		var p *web.Problem
-		if errors.As(err, &p) {
-			return nil // it answers; what stands still, the command's own request will say
-		}
-		if time.Now().After(deadline) {
-			if errors.Is(err, fs.ErrNotExist) {
-				err = errors.New("no daemon runs on this installation")
-			}
-			fmt.Fprintf(os.Stderr, "perenne: %v; start it with: perenne serve --dir %s\n", err, s.in.root)
-			return &codeError{exitLater}
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(100 * time.Millisecond):
-		}
+// here is the installation that the command line names.
+func here(c *cli.Context) (*installation, error) {
+	dir := c.String("dir")
+	if _, err := os.Stat(filepath.Join(dir, "perenne.yaml")); errors.Is(err, fs.ErrNotExist) {
+		return nil, usageIn("%[1]s non è un'installazione: vi manca perenne.yaml; indicarla con --dir, o crearla con perenne init --dir %[2]s",
+			"%[1]s is no installation: there is no perenne.yaml in it; name it with --dir, or make it with perenne init --dir %[2]s", dir, quote(dir))
 	}
+	return findInstallation(dir)
+}
+
+// session prepares the way to the daemon of this installation.
+func (in *installation) session(c *cli.Context) (*session, error) {
+	return in.sessionFor(string(lang(c)))
+}
+
+func (in *installation) sessionFor(lang string) (*session, error) {
+	token, err := os.ReadFile(in.path("keys", "cli.token"))
+	if err != nil {
+		return nil, usageIn("il token della riga di comando non si può leggere: %v", "the token of the command line cannot be read: %v", err)
+	}
+	s := &session{in: in, Client: &web.Client{Token: strings.TrimSpace(string(token)), Lang: lang, HTTP: &http.Client{}}}
+	if in.config.TLS.Cert == "" {
+		return s, nil
+	}
+	if s.HTTP.Transport, err = in.ownCertificate(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// ownCertificate accepts the certificate that the installation's daemon is configured with, and no other: it is
+// issued for the name that others use, while commands on the same machine go by the loopback address.
+func (in *installation) ownCertificate() (*http.Transport, error) {
+	file := in.within(in.config.TLS.Cert)
+	if _, err := os.Stat(file); err != nil {
+		return nil, usagef("perenne.yaml: tls.cert: %v", err)
+	}
+	t, ok := http.DefaultTransport.(*http.Transport)
+	if !ok {
+		return nil, errors.New("no transport to start from")
+	}
+	t = t.Clone()
+	t.TLSClientConfig = &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		InsecureSkipVerify: true, // VerifyConnection judges instead: the very certificate, by its bytes
+		VerifyConnection: func(state tls.ConnectionState) error {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				return err
+			}
+			own, _ := pem.Decode(text)
+			if own == nil || len(state.PeerCertificates) == 0 || !bytes.Equal(own.Bytes, state.PeerCertificates[0].Raw) {
+				return errors.New("the daemon does not show the certificate of perenne.yaml")
+			}
+			return nil
+		},
+	}
+	return t, nil
 }
 
 // pickProducer takes the one named, or the only one there is.
@@ -90,38 +116,9 @@ func (in *installation) pickProducer(code string) (string, error) {
 		codes = append(codes, p.Code)
 	}
 	if code == "" {
-		return "", usagef("--producer is needed, one of: %s", strings.Join(codes, ", "))
+		return "", usageIn("serve --producer, uno fra: %s", "--producer is needed, one of: %s", strings.Join(codes, ", "))
 	}
-	return "", usagef("--producer %s is not here; there are: %s", code, strings.Join(codes, ", "))
-}
-
-// packageID takes an identifier, or a key written REGISTER YEAR/NUMBER or REGISTER/YEAR/NUMBER.
-func (s *session) packageID(ctx context.Context, text string) (string, error) {
-	register, year, number, ok := splitKey(text)
-	if !ok {
-		return text, nil
-	}
-	page, err := s.Search(ctx, web.SearchQuery{Producer: s.producer, Register: register, Year: year, Number: number, Limit: 2})
-	if err != nil {
-		return "", err
-	}
-	for _, r := range page.Packages {
-		if r.Number == number || len(page.Packages) == 1 {
-			return r.ID, nil
-		}
-	}
-	return "", fmt.Errorf("%s: no such document of %s", text, s.producer)
-}
-
-func splitKey(text string) (register string, year int, number string, ok bool) {
-	parts := strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || r == '/' })
-	if len(parts) < 3 {
-		return "", 0, "", false
-	}
-	if _, err := fmt.Sscanf(parts[1], "%4d", &year); err != nil {
-		return "", 0, "", false
-	}
-	return parts[0], year, strings.Join(parts[2:], "/"), true
+	return "", usageIn("--producer %s non è qui; ci sono: %s", "--producer %s is not here; there are: %s", code, strings.Join(codes, ", "))
 }
 
 // sealWord tells in a word how far the evidence of a receipt is.

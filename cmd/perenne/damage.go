@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/marchesud/perenne/archive"
 	"github.com/marchesud/perenne/archive/ledger"
@@ -20,11 +19,13 @@ import (
 // injury is one way in which the demo hurts a copy of the store.
 type injury struct {
 	it, en string
-	keys   []string // what the audit must name
+	keys   []string // what the audit must accuse, and nothing else
 	hurt   func(store string) error
 }
 
-// damage hurts copies of the store in five ways and shows that the audit finds and names each.
+// damage hurts copies of the store in five ways and shows that the audit finds and names each, and accuses nothing
+// else. A rewritten entry accuses its commit, which is one object: the package that the entry named is what it was.
+// A seal that is gone accuses itself alone: the seals after it still prove what they name.
 func (d *tour) damage(ctx context.Context) error {
 	code := d.first.Body.Producer.Code
 	ids := d.ids[code]
@@ -47,13 +48,16 @@ func (d *tour) damage(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", j.en, err)
 		}
-		d.also(fmt.Sprintf(d.lang.T("trovato  %-32s %s", "found  %-32s %s"), d.lang.T(j.it, j.en), cut(strings.Join(named, " "), 90)))
+		d.also(fmt.Sprintf(d.lang.T("trovato  %-32s %s", "found  %-32s %s"), d.lang.T(j.it, j.en), named[0]))
+		for _, object := range named[1:] {
+			d.also(fmt.Sprintf("%*s %s", len(d.lang.T("trovato", "found"))+2+32, "", object))
+		}
 	}
 	return nil
 }
 
 // injure audits a hurt copy and returns the objects that the report names.
-func (d *tour) injure(ctx context.Context, code string, j injury) (named []string, err error) {
+func (d *tour) injure(ctx context.Context, code string, j injury) ([]string, error) {
 	tmp, err := os.MkdirTemp(d.in.root, ".damage-*")
 	if err != nil {
 		return nil, err
@@ -80,17 +84,23 @@ func (d *tour) injure(ctx context.Context, code string, j injury) (named []strin
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range out.Report.Findings {
-		if f.Gravity == paper.Damage {
-			named = append(named, f.Object)
+	return accused(out.Report, j.keys)
+}
+
+// accused are the objects that a report accuses: it must be all that were hurt, and no other.
+func accused(r *paper.Report, hurt []string) ([]string, error) {
+	var objects []string
+	for _, f := range r.Findings {
+		if f.Gravity == paper.Damage && !slices.Contains(objects, f.Object) {
+			objects = append(objects, f.Object)
 		}
 	}
-	for _, key := range j.keys {
-		if out.Report.Verdict != paper.VerdictDamaged || !slices.Contains(named, key) {
-			return nil, fmt.Errorf("the audit says %s and does not name %s: %+v", out.Report.Verdict, key, out.Report.Findings)
-		}
+	slices.Sort(objects)
+	want := slices.Sorted(slices.Values(hurt))
+	if r.Verdict != paper.VerdictDamaged || !slices.Equal(objects, want) {
+		return nil, fmt.Errorf("the audit says %s and names %v, want %v: %+v", r.Verdict, objects, want, r.Findings)
 	}
-	return j.keys, nil
+	return objects, nil
 }
 
 // linkTree copies a tree by hard links: rewrite and swap put new files in place of linked ones.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,11 +11,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
+	"runtime"
 	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/marchesud/perenne/archive/paper"
 	"github.com/marchesud/perenne/archive/web"
@@ -49,6 +51,7 @@ type tour struct {
 	start time.Time
 	step  int
 
+	marker  *os.File
 	daemon  *exec.Cmd
 	session *session
 	units   []samples.Unit
@@ -63,7 +66,8 @@ func demo(c *cli.Context) (err error) {
 		return err
 	}
 	d.title()
-	defer func() { err = errors.Join(err, d.stopDaemon()) }()
+	runtime.LockOSThread() // for endWithUs
+	defer func() { err = errors.Join(err, d.stopDaemon(), d.marker.Close()) }()
 	for _, step := range []func(context.Context) error{
 		d.install, d.startDaemon, d.submitFirst, d.submitAll, d.refuse, d.retry, d.search, d.retrieve, d.audit, d.damage, d.verify,
 	} {
@@ -88,10 +92,20 @@ func (d *tour) clear(fresh bool) error {
 		return err
 	}
 	if _, err := os.Stat(filepath.Join(d.dir, demoMarker)); err != nil {
-		return usagef(d.lang.T("%s esiste e non è di una dimostrazione: sceglierne un'altra con --dir", "%s exists and is not a demo's: choose another with --dir"), d.dir)
+		return usageIn("%s esiste e non è di una dimostrazione: sceglierne un'altra con --dir", "%s exists and is not a demo's: choose another with --dir", d.dir)
 	}
 	if !fresh {
-		return usagef(d.lang.T("%s esiste già: --fresh la rifà, --dir ne sceglie un'altra", "%s exists already: --fresh makes it anew, --dir chooses another"), d.dir)
+		return usageIn("%s esiste già: --fresh la rifà, --dir ne sceglie un'altra", "%s exists already: --fresh makes it anew, --dir chooses another", d.dir)
+	}
+	for _, lock := range []string{filepath.Join(d.dir, demoMarker), filepath.Join(d.dir, "state", "lock")} {
+		held, err := lockHeld(lock)
+		if err != nil {
+			return err
+		}
+		if held {
+			return usageIn("%s è in servizio: fermare prima la dimostrazione che vi gira (Ctrl-C), o scegliere un'altra cartella con --dir",
+				"%s is being served: first stop the demo that runs there (Ctrl-C), or choose another folder with --dir", d.dir)
+		}
 	}
 	return os.RemoveAll(d.dir)
 }
@@ -117,7 +131,7 @@ func (d *tour) install(context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(d.in.path(demoMarker), []byte("perenne demo\n"), 0o644); err != nil {
+	if err := d.mark(); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(d.in.path("papers"), 0o755); err != nil {
@@ -136,8 +150,19 @@ func (d *tour) install(context.Context) error {
 			return err
 		}
 	}
-	d.say(d.lang.T("installazione", "installation"), d.dir+d.lang.T("  chiavi, certificati, marca temporale locale (non qualificata)", "  keys, certificates, local timestamp authority (not qualified)"))
+	d.say(d.lang.T("installazione", "installation"), quote(d.dir)+d.lang.T("  chiavi, certificati, marca temporale locale (non qualificata)", "  keys, certificates, local timestamp authority (not qualified)"))
 	return nil
+}
+
+// mark leaves the marker, and holds a lock on it for as long as the tour runs.
+func (d *tour) mark() (err error) {
+	if d.marker, err = os.Create(d.in.path(demoMarker)); err != nil {
+		return err
+	}
+	if _, err := d.marker.WriteString("perenne demo\n"); err != nil {
+		return err
+	}
+	return unix.Flock(int(d.marker.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 }
 
 // startDaemon starts the real daemon, a process of its own.
@@ -153,16 +178,14 @@ func (d *tour) startDaemon(ctx context.Context) error {
 	defer func() { _ = log.Close() }()
 	d.daemon = exec.Command(self, "serve", "--dir", d.in.root)
 	d.daemon.Stdout, d.daemon.Stderr = log, log
-	// A process group of its own, so that Ctrl-C reaches the tour, which stops the daemon in order.
-	d.daemon.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	endWithUs(d.daemon)
 	if err := d.daemon.Start(); err != nil {
+		d.daemon = nil
 		return fmt.Errorf("start the daemon: %w", err)
 	}
-	token, err := os.ReadFile(d.in.path("keys", "cli.token"))
-	if err != nil {
+	if d.session, err = d.in.sessionFor(string(d.lang)); err != nil {
 		return err
 	}
-	d.session = &session{in: d.in, Client: &web.Client{Token: strings.TrimSpace(string(token)), Lang: string(d.lang)}}
 	if err := d.session.find(ctx); err != nil {
 		return fmt.Errorf("%w; see %s", err, d.in.path("daemon.log"))
 	}
@@ -262,6 +285,7 @@ func (d *tour) submitAll(ctx context.Context) error {
 	return nil
 }
 
+// refuse submits what breaks five rules, and wants five reasons.
 func (d *tour) refuse(ctx context.Context) error {
 	r, err := d.send(ctx, samples.Bad(time.Now()), nil)
 	if err != nil {
@@ -270,12 +294,19 @@ func (d *tour) refuse(ctx context.Context) error {
 	if !r.Refused() {
 		return errors.New("a document that breaks five rules was accepted")
 	}
-	d.say(d.lang.T("rifiuto", "refusal"), d.lang.T("un versamento che viola cinque regole riceve cinque motivi:", "a submission that breaks five rules gets five reasons:"))
+	var reasons []policies.Finding
 	for _, f := range r.Body.Checks {
 		if f.Level == policies.Error {
-			message, _ := f.In(string(d.lang))
-			d.also(fmt.Sprintf("%-16s %s", f.Field, cut(message, 80)))
+			reasons = append(reasons, f)
 		}
+	}
+	if len(reasons) != 5 {
+		return fmt.Errorf("a document that breaks five rules got %d reasons: %+v", len(reasons), reasons)
+	}
+	d.say(d.lang.T("rifiuto", "refusal"), d.lang.T("un versamento che viola cinque regole riceve cinque motivi:", "a submission that breaks five rules gets five reasons:"))
+	for _, f := range reasons {
+		message, _ := f.In(string(d.lang))
+		d.also(fmt.Sprintf("%-16s %s", f.Field, cut(message, 80)))
 	}
 	return nil
 }
@@ -289,24 +320,52 @@ func cut(s string, n int) string {
 	return string(r[:n-1]) + "…"
 }
 
+// retry submits the first document again, and wants the same receipt and no second package.
 func (d *tour) retry(ctx context.Context) error {
+	before, err := d.packages(ctx)
+	if err != nil {
+		return err
+	}
 	r, err := d.send(ctx, d.units[0], nil)
 	if err != nil {
 		return err
 	}
-	if r.Proof != d.first.Proof || r.Body.Salt != d.first.Body.Salt {
+	if !sameReceipt(r, d.first) {
 		return errors.New("the same submission got another receipt")
 	}
-	d.say(d.lang.T("ripetizione", "retry"), d.lang.T("lo stesso versamento, di nuovo: stessa ricevuta, un solo pacchetto", "the same submission again: the same receipt, one package"))
-	return nil
-}
-
-func (d *tour) search(ctx context.Context) error {
-	page, err := d.session.Search(ctx, web.SearchQuery{Producer: d.first.Body.Producer.Code, Words: "lavori"})
+	after, err := d.packages(ctx)
 	if err != nil {
 		return err
 	}
-	d.say(d.lang.T("ricerca", "search"), fmt.Sprintf(d.lang.T("\"lavori\": %d documenti", "\"lavori\": %d documents"), len(page.Packages)))
+	if after != before || after != int64(len(d.units)) {
+		return fmt.Errorf("there were %d packages before the retry and %d after it, of %d units", before, after, len(d.units))
+	}
+	d.say(d.lang.T("ripetizione", "retry"), fmt.Sprintf(d.lang.T("lo stesso versamento, di nuovo: stessa ricevuta, e i pacchetti restano %d", "the same submission again: the same receipt, and there are still %d packages"), after))
+	return nil
+}
+
+// packages counts the packages of both bodies.
+func (d *tour) packages(ctx context.Context) (n int64, err error) {
+	h, err := d.session.Status(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, p := range h.Producers {
+		n += p.Packages
+	}
+	return n, nil
+}
+
+func (d *tour) search(ctx context.Context) error {
+	const word = "lavoro"
+	page, err := d.session.Search(ctx, web.SearchQuery{Producer: d.first.Body.Producer.Code, Words: word})
+	if err != nil {
+		return err
+	}
+	if len(page.Packages) == 0 {
+		return fmt.Errorf("a search for %q finds nothing", word)
+	}
+	d.say(d.lang.T("ricerca", "search"), fmt.Sprintf(d.lang.T("\"%s\": %d documenti, il primo: %s", "\"%s\": %d documents, the first: %s"), word, len(page.Packages), cut(page.Packages[0].Subject, 60)))
 	return nil
 }
 
@@ -337,7 +396,7 @@ func (d *tour) retrieve(ctx context.Context) error {
 		return err
 	}
 	for name, data := range map[string][]byte{"receipt.json": text, "rapporto-di-versamento.xml": xml, "evidence.ers": der, "seal.tst": record.Tokens()[0]} {
-		if err := writeFile(d.in.path("papers", name), data, 0o644); err != nil {
+		if err := writeTo(d.in.path("papers", name), data); err != nil {
 			return err
 		}
 	}
@@ -365,7 +424,7 @@ func (d *tour) audit(ctx context.Context) error {
 		if code != "c_x901" {
 			name = "report-" + code + ".asice"
 		}
-		if err := writeFile(d.in.path("papers", name), object, 0o644); err != nil {
+		if err := writeTo(d.in.path("papers", name), object); err != nil {
 			return err
 		}
 		r := answer.Report
@@ -382,33 +441,55 @@ func (d *tour) audit(ctx context.Context) error {
 	return nil
 }
 
+// verify checks the papers as a stranger does: the daemon is gone, and where the system lets us so is the network.
 func (d *tour) verify(ctx context.Context) error {
 	if err := d.stopDaemon(); err != nil {
 		return err
 	}
-	trust, err := trustOf(d.in.path("trust"))
+	papers, err := filepath.Glob(d.in.path("papers", "*"))
 	if err != nil {
 		return err
 	}
-	names, err := filepath.Glob(d.in.path("papers", "*"))
+	out, alone, err := d.verifyInChild(ctx, papers)
 	if err != nil {
-		return err
+		return fmt.Errorf("the papers do not verify: %w\n%s", err, out)
 	}
-	files, closeAll, err := openPapers(names)
-	if err != nil {
-		return err
+	how := d.lang.T("daemon fermo", "daemon stopped")
+	if alone {
+		how = d.lang.T("daemon fermo, processo senza rete", "daemon stopped, process without network")
 	}
-	results := paper.Verify(ctx, trust, d.lang, files)
-	if err := closeAll(); err != nil {
-		return err
+	valid := bytes.Count(out, []byte("\n"+d.lang.T("valido", "valid")+"  "))
+	if valid != len(papers) {
+		return fmt.Errorf("%d papers of %d are valid:\n%s", valid, len(papers), out)
 	}
-	for i, r := range results {
-		if r.Verdict() != paper.Good {
-			return fmt.Errorf("%s does not verify: %+v", files[i].Name, r.Lines)
-		}
-	}
-	d.say(d.lang.T("verifica offline", "offline check"), fmt.Sprintf(d.lang.T("daemon fermo, senza rete: %d documenti su %d validi", "daemon stopped, no network: %d papers of %d valid"), len(results), len(files)))
+	d.say(d.lang.T("verifica offline", "offline check"), fmt.Sprintf(d.lang.T("%s: %d documenti su %d validi", "%s: %d papers of %d valid"), how, valid, len(papers)))
 	return nil
+}
+
+// verifyInChild runs perenne verify in a process of its own, alone where that is allowed.
+func (d *tour) verifyInChild(ctx context.Context, papers []string) (out []byte, alone bool, err error) {
+	self, err := exec.LookPath(os.Args[0])
+	if err != nil {
+		return nil, false, err
+	}
+	args := append([]string{"verify", "--lang", string(d.lang), "--trust", d.in.path("trust")}, papers...)
+	var text bytes.Buffer
+	text.WriteString("\n")
+	command := func() *exec.Cmd {
+		cmd := exec.CommandContext(ctx, self, args...)
+		cmd.Stdout, cmd.Stderr = &text, &text
+		return cmd
+	}
+	cmd := command()
+	if alone = withoutNetwork(cmd); alone {
+		if err := cmd.Start(); err == nil {
+			err = cmd.Wait()
+			return text.Bytes(), true, err
+		}
+		cmd = command()
+	}
+	err = cmd.Run()
+	return text.Bytes(), false, err
 }
 
 func (d *tour) farewell() {
@@ -426,7 +507,7 @@ func (d *tour) farewell() {
        %[1]s/store        the objects, under the keys of the bucket
      To do it again: --fresh. To remove it: rm -rf %[1]s
 
-`), d.dir)
+`), quote(d.dir))
 }
 
 // keep goes on serving in the foreground.
@@ -434,7 +515,7 @@ func (d *tour) keep(ctx context.Context) error {
 	if err := d.startDaemon(ctx); err != nil {
 		return err
 	}
-	d.also(d.lang.T("in servizio, Ctrl-C per fermare; in un altro terminale: perenne status --dir ", "serving, Ctrl-C to stop; in another terminal: perenne status --dir ") + d.dir)
+	d.also(d.lang.T("in servizio, Ctrl-C per fermare; in un altro terminale: perenne status --dir ", "serving, Ctrl-C to stop; in another terminal: perenne status --dir ") + quote(d.dir))
 	ended := make(chan error, 1)
 	cmd := d.daemon
 	go func() { ended <- cmd.Wait() }()

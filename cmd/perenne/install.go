@@ -30,6 +30,7 @@ import (
 //	  ledger.key        the key that signs the ledgers' checkpoints
 //	  names/<code>      the name key of each producer
 //	  cli.token         the token of the commands on this machine
+//	offline/            the recovery key, to be taken away at once and deleted here
 //	trust/              what a verifier needs, to be given to anybody
 //	  seal-ca.pem  tsa-ca.pem  ledger.vkey
 //	store/              the bucket (embedded store)
@@ -94,7 +95,7 @@ func initCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(c.App.Writer, l.T(initDoneIT, initDoneEN), in.root, in.config.Installation, p.Code, token, in.path("offline", "recovery.key"), c.String("dir"))
+			fmt.Fprintf(c.App.Writer, l.T(initDoneIT, initDoneEN), in.root, in.config.Installation, p.Code, token, quote(in.path("offline", "recovery.key")), quote(c.String("dir")))
 			return nil
 		},
 	}, `perenne init --dir p --producer c_x901 --name "Comune di Montesole" --tax-code 00000000000 \
@@ -145,8 +146,12 @@ func makeInstallation(root string, cfg Config, now time.Time) (in *installation,
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(root, 0o755); err != nil {
-		return nil, err
+	// Documents, search data and keys are below: nobody but the owner gets in.
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		return nil, usagef("%v", err)
+	}
+	if err := os.Chmod(root, 0o700); err != nil {
+		return nil, usagef("%v", err)
 	}
 	entries, err := os.ReadDir(root)
 	if err != nil {
@@ -191,13 +196,15 @@ func (in *installation) makeKeys(now time.Time) error {
 			return err
 		}
 	}
-	recovery, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return err
-	}
-	in.config.Recovery = hex.EncodeToString(recovery)
-	if err := writeFile(in.path("offline", "recovery.key"), []byte(hex.EncodeToString(private.Seed())+"\n"), 0o600); err != nil {
-		return err
+	if in.config.Recovery == "" { // an archive made of a bucket keeps the recovery key that its ledgers name
+		recovery, private, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			return err
+		}
+		in.config.Recovery = hex.EncodeToString(recovery)
+		if err := writeFile(in.path("offline", "recovery.key"), []byte(hex.EncodeToString(private.Seed())+"\n"), 0o600); err != nil {
+			return err
+		}
 	}
 	if err := in.makeWorkingKeys(now); err != nil {
 		return err
@@ -342,12 +349,17 @@ func producerFromFlags(c *cli.Context) (Producer, error) {
 	if len(missing) > 0 {
 		return p, usagef("missing: %s (they go into the index of every package; see perenne init --help)", strings.Join(missing, ", "))
 	}
-	return p, p.check(p.Code + ".yaml")
+	return p, p.check(p.Code+".yaml", false)
 }
 
 // addProducer makes the name key, the verifier key and the file of a producer, and a token for its document
 // system, which it returns.
-func (in *installation) addProducer(p Producer) (string, error) {
+func (in *installation) addProducer(p Producer) (token string, err error) {
+	release, err := in.lockProducers()
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, release()) }()
 	file := in.path("producers", p.Code+".yaml")
 	if _, err := os.Stat(file); err == nil {
 		return "", usagef("producer %s is here already", p.Code)
@@ -366,8 +378,7 @@ func (in *installation) addProducer(p Producer) (string, error) {
 	if err := appendFile(in.path("trust", "ledger.vkey"), []byte(verifier+"\n")); err != nil {
 		return "", err
 	}
-	token, err := newToken()
-	if err != nil {
+	if token, err = newToken(); err != nil {
 		return "", err
 	}
 	p.Tokens = []Token{{Name: "gestione-documentale", Roles: []web.Role{web.Submit, web.Read}, SHA256: hashToken(token)}}
@@ -381,7 +392,7 @@ func producerCommand() *cli.Command {
 			Name: "add", Usage: "add a body; takes effect when the daemon is started again",
 			Flags: append([]cli.Flag{dirFlag(), langFlag()}, producerFlags()...),
 			Action: func(c *cli.Context) error {
-				in, err := findInstallation(c.String("dir"))
+				in, err := here(c)
 				if err != nil {
 					return err
 				}

@@ -33,7 +33,7 @@ func keysCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			command(&cli.Command{
 				Name: "export", Usage: "write configuration and keys, encrypted with a passphrase, to one file",
-				Flags:  []cli.Flag{dirFlag(), langFlag(), passphrase, &cli.StringFlag{Name: "out", Required: true, Usage: "FILE to write (age format)"}},
+				Flags:  []cli.Flag{dirFlag(), langFlag(), passphrase, &cli.StringFlag{Name: "out", Usage: "FILE to write (age format)"}},
 				Action: exportKeys,
 			}, `perenne keys export --dir p --out keys.age --passphrase-file pass.txt`),
 			command(&cli.Command{
@@ -44,7 +44,7 @@ func keysCommand() *cli.Command {
 perenne serve --dir p --trust-bucket-head`),
 			command(&cli.Command{
 				Name: "adopt", Usage: "go on with new keys after the old ones were lost, by the recovery key",
-				Flags:  []cli.Flag{dirFlag(), langFlag(), &cli.StringFlag{Name: "recovery", Required: true, Usage: "FILE with the recovery key that init made"}},
+				Flags:  []cli.Flag{dirFlag(), langFlag(), &cli.StringFlag{Name: "recovery", Usage: "FILE with the recovery key that init made"}},
 				Action: adoptKeys,
 			}, `perenne rebuild --dir p --from /srv/bucket
 perenne keys adopt --dir p --recovery recovery.key`),
@@ -53,14 +53,21 @@ perenne keys adopt --dir p --recovery recovery.key`),
 }
 
 // exported are the parts of an installation that an export carries: everything but what the bucket gives.
-var exported = []string{"perenne.yaml", "producers", "keys", "trust"}
+var exported = []string{"producers", "keys", "trust", "perenne.yaml"}
+
+// exportedHeads stands in an export for the marks of the ledgers at that time: a bucket that is behind them when
+// the export is imported was rolled back, or is another one.
+const exportedHeads = "heads.exported"
 
 func exportKeys(c *cli.Context) error {
-	in, err := findInstallation(c.String("dir"))
+	in, err := here(c)
 	if err != nil {
 		return err
 	}
-	pass, err := readPassphrase(c)
+	if err := in.allInside(); err != nil {
+		return err
+	}
+	pass, err := readPassphrase(c, true)
 	if err != nil {
 		return err
 	}
@@ -76,6 +83,12 @@ func exportKeys(c *cli.Context) error {
 	n, err := in.writeTar(enc)
 	if err := errors.Join(err, enc.Close()); err != nil {
 		return err
+	}
+	if c.String("out") == "" {
+		return usagef("--out FILE is needed")
+	}
+	if info, err := os.Lstat(c.String("out")); err == nil && !info.Mode().IsRegular() {
+		return usageIn("--out %s non è un file", "--out %s is no file", c.String("out"))
 	}
 	if err := writeFile(c.String("out"), out.Bytes(), 0o600); err != nil {
 		return err
@@ -112,7 +125,38 @@ func (in *installation) writeTar(w io.Writer) (int, error) {
 			return n, err
 		}
 	}
+	heads, err := os.ReadFile(in.path("state", "heads"))
+	if err == nil {
+		n++
+		err = errors.Join(t.WriteHeader(&tar.Header{Name: exportedHeads, Mode: 0o600, Size: int64(len(heads)), Typeflag: tar.TypeReg}), write(t, heads))
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return n, err
+	}
 	return n, t.Close()
+}
+
+func write(w io.Writer, b []byte) error {
+	_, err := w.Write(b)
+	return err
+}
+
+// allInside refuses to export while the configuration names secrets elsewhere, which an export would not carry.
+func (in *installation) allInside() error {
+	files := map[string]string{"seal.key": in.config.Seal.Key, "seal.password_file": in.config.Seal.PasswordFile, "tls.key": in.config.TLS.Key, "tls.cert": in.config.TLS.Cert}
+	for i, t := range in.config.TSA.Authorities {
+		files[fmt.Sprintf("timestamps.authorities[%d].password_file", i)] = t.PasswordFile
+	}
+	for key, file := range files {
+		if file == "" {
+			continue
+		}
+		rel, err := filepath.Rel(in.root, in.within(file))
+		if part, _, _ := strings.Cut(filepath.ToSlash(rel), "/"); err != nil || !slices.Contains(exported, part) {
+			return usagef("perenne.yaml: %s: %s lies outside keys/ and would be left behind: move it there first", key, file)
+		}
+	}
+	return nil
 }
 
 // maxExport bounds what an export may unpack to.
@@ -126,10 +170,15 @@ func importKeys(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(filepath.Join(root, "perenne.yaml")); err == nil {
-		return usagef("%s is an installation already", root)
+	if entries, err := os.ReadDir(root); err == nil && len(entries) > 0 {
+		return usagef("%s exists and is not empty", root)
 	}
-	pass, err := readPassphrase(c)
+	f, err := os.Open(c.Args().First())
+	if err != nil {
+		return usagef("%v", err)
+	}
+	defer func() { _ = f.Close() }()
+	pass, err := readPassphrase(c, false)
 	if err != nil {
 		return err
 	}
@@ -137,33 +186,63 @@ func importKeys(c *cli.Context) error {
 	if err != nil {
 		return usagef("passphrase: %v", err)
 	}
-	f, err := os.Open(c.Args().First())
-	if err != nil {
-		return usagef("%v", err)
-	}
-	defer func() { _ = f.Close() }()
 	plain, err := age.Decrypt(f, identity)
 	if err != nil {
 		return usagef("%s: %v", c.Args().First(), err)
 	}
-	if err := unpackKeys(root, io.LimitReader(plain, maxExport)); err != nil {
-		return err
-	}
-	in, err := findInstallation(root)
+	in, err := unpackInstallation(root, io.LimitReader(plain, maxExport), c.String("store"))
 	if err != nil {
 		return err
 	}
-	if store := c.String("store"); store != "" {
+	fmt.Fprintf(c.App.Writer, lang(c).T("installazione %s ripresa in %s; questa macchina non ha il segno dei giornali: la prima volta\n  perenne serve --dir %s --trust-bucket-head\n",
+		"installation %s is back in %s; this machine has no mark of the ledgers: the first time\n  perenne serve --dir %s --trust-bucket-head\n"), in.config.Installation, root, quote(c.String("dir")))
+	return nil
+}
+
+// unpackInstallation makes an installation of an export, perenne.yaml last: a folder without it is none.
+func unpackInstallation(root string, r io.Reader, store string) (in *installation, err error) {
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		return nil, usagef("%v", err)
+	}
+	building, err := os.MkdirTemp(root, ".import-*")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(building)) }()
+	if err := unpackKeys(building, r); err != nil {
+		return nil, err
+	}
+	if in, err = findInstallation(building); err != nil {
+		return nil, err
+	}
+	if store != "" {
 		if in.config.Store.Dir, err = filepath.Abs(store); err != nil {
-			return err
+			return nil, err
 		}
 		if err := writeYAML(in.path("perenne.yaml"), in.config); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	fmt.Fprintf(c.App.Writer, lang(c).T("installazione %s ripresa in %s; questa macchina non ha il segno dei giornali: la prima volta\n  perenne serve --dir %s --trust-bucket-head\n",
-		"installation %s is back in %s; this machine has no mark of the ledgers: the first time\n  perenne serve --dir %s --trust-bucket-head\n"), in.config.Installation, root, c.String("dir"))
-	return nil
+	bucket := in.config.Store.Dir
+	if !filepath.IsAbs(bucket) {
+		bucket = filepath.Join(root, bucket)
+	}
+	if info, err := os.Stat(filepath.Join(bucket, "keys")); err != nil || !info.IsDir() {
+		return nil, usagef("%s holds no bucket of this archive: say where it is with --store FOLDER", bucket)
+	}
+	if err := os.MkdirAll(filepath.Join(root, "state"), 0o755); err != nil {
+		return nil, err
+	}
+	if err := os.Rename(in.path(exportedHeads), filepath.Join(root, "state", exportedHeads)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, part := range exported {
+		if err := os.Rename(in.path(part), filepath.Join(root, part)); err != nil {
+			return nil, err
+		}
+	}
+	in.root = root
+	return in, nil
 }
 
 // unpackKeys writes the files of an export, whose names must be of the parts exported.
@@ -172,13 +251,13 @@ func unpackKeys(root string, r io.Reader) error {
 	for {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
-			break
+			return nil
 		}
 		if err != nil {
 			return usagef("the export is damaged: %v", err)
 		}
 		part, _, _ := strings.Cut(h.Name, "/")
-		if h.Typeflag != tar.TypeReg || path.Clean(h.Name) != h.Name || !filepath.IsLocal(h.Name) || !slices.Contains(exported, part) {
+		if h.Typeflag != tar.TypeReg || path.Clean(h.Name) != h.Name || !filepath.IsLocal(h.Name) || !slices.Contains(exported, part) && h.Name != exportedHeads {
 			return usagef("the export holds %q, which is no part of an installation", h.Name)
 		}
 		text, err := io.ReadAll(t)
@@ -197,36 +276,76 @@ func unpackKeys(root string, r io.Reader) error {
 			return err
 		}
 	}
-	return os.MkdirAll(filepath.Join(root, "state"), 0o755)
 }
 
-// readPassphrase reads a passphrase of at least twelve characters.
-func readPassphrase(c *cli.Context) (string, error) {
-	var text []byte
-	var err error
+// readPassphrase reads a passphrase of at least twelve characters: from a file, or from the terminal without
+// showing it, twice where a mistake would lock everything away.
+func readPassphrase(c *cli.Context, twice bool) (string, error) {
 	if f := c.String("passphrase-file"); f != "" {
-		text, err = os.ReadFile(f)
-	} else {
-		fmt.Fprint(c.App.ErrWriter, "passphrase: ")
-		text, err = bufio.NewReader(os.Stdin).ReadBytes('\n')
-		if errors.Is(err, io.EOF) {
-			err = nil
+		text, err := os.ReadFile(f)
+		if err != nil {
+			return "", usagef("--passphrase-file: %v", err)
+		}
+		return checkPassphrase(strings.TrimRight(string(text), "\r\n"))
+	}
+	in := bufio.NewReader(os.Stdin)
+	first, err := askHidden(c, in, "passphrase: ")
+	if err != nil {
+		return "", err
+	}
+	if twice {
+		again, err := askHidden(c, in, lang(c).T("di nuovo: ", "once more: "))
+		if err != nil {
+			return "", err
+		}
+		if again != first {
+			return "", usagef("the two passphrases differ")
 		}
 	}
-	if err != nil {
-		return "", usagef("passphrase: %v", err)
-	}
-	pass := strings.TrimRight(string(text), "\r\n")
+	return checkPassphrase(first)
+}
+
+func checkPassphrase(pass string) (string, error) {
 	if len([]rune(pass)) < 12 {
 		return "", usagef("the passphrase must have at least 12 characters")
 	}
 	return pass, nil
 }
 
+// askHidden reads a line; on a terminal it is not shown. Ctrl-C ends it.
+func askHidden(c *cli.Context, in *bufio.Reader, prompt string) (string, error) {
+	fmt.Fprint(c.App.ErrWriter, prompt)
+	fd := int(os.Stdin.Fd())
+	if show, err := hide(fd); err == nil {
+		defer func() {
+			show()
+			fmt.Fprintln(c.App.ErrWriter)
+		}()
+	}
+	type answer struct {
+		text string
+		err  error
+	}
+	read := make(chan answer, 1)
+	go func() {
+		text, err := in.ReadString('\n')
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+		read <- answer{strings.TrimRight(text, "\r\n"), err}
+	}()
+	select {
+	case a := <-read:
+		return a.text, a.err
+	case <-c.Context.Done():
+		return "", c.Context.Err()
+	}
+}
+
 // adoptKeys makes new working keys for a read-only archive. The recovery key signs them; its public half
 // stands in the first entry of each ledger, so that everybody can see that they were taken over rightfully.
 func adoptKeys(c *cli.Context) error {
-	in, err := findInstallation(c.String("dir"))
+	in, err := here(c)
 	if err != nil {
 		return err
 	}
@@ -235,7 +354,7 @@ func adoptKeys(c *cli.Context) error {
 	}
 	seed, err := readSecret(c.String("recovery"), ed25519.SeedSize)
 	if err != nil {
-		return err
+		return usagef("--recovery FILE: %v", err)
 	}
 	recovery := ed25519.NewKeyFromSeed(seed)
 	if got := hex.EncodeToString(recovery.Public().(ed25519.PublicKey)); got != in.config.Recovery {
@@ -248,6 +367,11 @@ func adoptKeys(c *cli.Context) error {
 	producers, err := in.loadProducers()
 	if err != nil {
 		return err
+	}
+	for _, p := range producers {
+		if err := p.check(p.Code+".yaml", false); err != nil {
+			return fmt.Errorf("%w: complete the file first, new packages carry it", err)
+		}
 	}
 	signatures := map[string]string{}
 	for _, p := range producers {
@@ -271,12 +395,16 @@ func adoptKeys(c *cli.Context) error {
 	if err := writeFile(in.path("keys", "adoption.json"), text, 0o600); err != nil {
 		return err
 	}
+	// The catalog knows keys by their HMAC under the name key, which is a new one.
+	if err := os.RemoveAll(in.path("state", "catalog")); err != nil {
+		return err
+	}
 	in.config.ReadOnly = false
 	if err := writeYAML(in.path("perenne.yaml"), in.config); err != nil {
 		return err
 	}
-	fmt.Fprintf(c.App.Writer, lang(c).T("chiavi nuove adottate per %d enti; completare producers/*.yaml, poi\n  perenne serve --dir %s --trust-bucket-head\n",
-		"new keys adopted for %d bodies; complete producers/*.yaml, then\n  perenne serve --dir %s --trust-bucket-head\n"), len(producers), c.String("dir"))
+	fmt.Fprintf(c.App.Writer, lang(c).T("chiavi nuove adottate per %d enti; ora\n  perenne serve --dir %s --trust-bucket-head\n",
+		"new keys adopted for %d bodies; then\n  perenne serve --dir %s --trust-bucket-head\n"), len(producers), quote(c.String("dir")))
 	return nil
 }
 

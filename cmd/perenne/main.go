@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -26,18 +25,33 @@ func main() { os.Exit(run(os.Args)) }
 
 // run runs one command and returns its exit code.
 func run(args []string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilTold()
 	defer stop()
 	app := newApp()
-	args, err := flagsFirst(app, args)
+	sorted, err := flagsFirst(app, args)
 	if err == nil {
-		err = app.RunContext(ctx, args)
+		err = app.RunContext(ctx, sorted)
 	}
 	if err == nil {
 		return exitFine
 	}
-	explain(app.ErrWriter, language(args), err)
+	explain(app.ErrWriter, languageOf(args), err)
 	return exitCode(err)
+}
+
+// untilTold gives a context that ends when the program is told to stop. After that the signals do again what they
+// do to any program: who presses Ctrl-C twice does not want to wait. What was ignored when the program began, as
+// nohup does with SIGHUP, stays ignored.
+func untilTold() (context.Context, context.CancelFunc) {
+	signals := []os.Signal{syscall.SIGTERM}
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGHUP} {
+		if !signal.Ignored(s) {
+			signals = append(signals, s)
+		}
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
 }
 
 func newApp() *cli.App {
@@ -45,26 +59,20 @@ func newApp() *cli.App {
 		Name:      "perenne",
 		Usage:     "conserva documenti digitali e lo prova · keeps digital documents and proves it",
 		Version:   version,
-		HideHelp:  false,
 		ErrWriter: os.Stderr,
 		Writer:    os.Stdout,
+		Flags:     []cli.Flag{langFlag()},
 		Commands: []*cli.Command{
 			auditCommand(), catalogCheckCommand(), demoCommand(), initCommand(), keysCommand(), producerCommand(), rebuildCommand(),
 			receiptCommand(), retrieveCommand(), searchCommand(), serveCommand(), statusCommand(), submitCommand(),
 			tokenCommand(), verifyCommand(),
 		},
 		// Errors are printed by explain and turned into codes by exitCode.
-		ExitErrHandler: func(*cli.Context, error) {},
-		OnUsageError:   onUsageError,
-		CommandNotFound: func(_ *cli.Context, name string) {
-			fmt.Fprintf(os.Stderr, "perenne: no command %q; see perenne --help\n", name)
-			os.Exit(exitUsage)
-		},
+		ExitErrHandler:        func(*cli.Context, error) {},
+		OnUsageError:          onUsageError,
 		CustomAppHelpTemplate: cli.AppHelpTemplate + "\n" + exitHelp + "\n",
 	}
 }
-
-func onUsageError(_ *cli.Context, err error, _ bool) error { return &usageError{err.Error()} }
 
 // command completes a command with what all have in common.
 func command(c *cli.Command, examples string) *cli.Command {
@@ -72,6 +80,10 @@ func command(c *cli.Command, examples string) *cli.Command {
 	c.CustomHelpTemplate = cli.CommandHelpTemplate
 	if len(c.Subcommands) > 0 {
 		c.CustomHelpTemplate = cli.SubcommandHelpTemplate
+		c.Flags = append(c.Flags, langFlag())
+	} else {
+		c.HideHelpCommand = true // else an argument "help" would be one
+		c.Action = checked(required(c.Flags), c.Action)
 	}
 	c.CustomHelpTemplate += "\nEXAMPLES\n" + indent(examples) + "\n\n" + exitHelp + "\n"
 	return c
@@ -86,41 +98,11 @@ func dirFlag() cli.Flag {
 }
 
 func langFlag() cli.Flag {
-	return &cli.StringFlag{Name: "lang", Usage: "it or en; else as LANG says", EnvVars: []string{"PERENNE_LANG"}}
+	return &cli.StringFlag{Name: "lang", Usage: "it or en; else as LC_ALL, LC_MESSAGES or LANG says", EnvVars: []string{"PERENNE_LANG"}}
 }
 
 func producerFlag() cli.Flag {
 	return &cli.StringFlag{Name: "producer", Usage: "IPA code of the body; may be left out where there is only one"}
-}
-
-// lang is the language to speak to this user.
-func lang(c *cli.Context) paper.Lang { return pickLanguage(c.String("lang"), os.Getenv("LANG")) }
-
-func pickLanguage(flag, env string) paper.Lang {
-	want := flag
-	if want == "" {
-		want = env
-	}
-	if strings.HasPrefix(want, "it") {
-		return paper.Italian
-	}
-	if flag == "" && (env == "" || env == "C" || env == "POSIX" || strings.HasPrefix(env, "C.")) {
-		return paper.Italian
-	}
-	return paper.English
-}
-
-// language finds the language when there is no context yet.
-func language(args []string) paper.Lang {
-	for i, a := range args {
-		if v, ok := strings.CutPrefix(a, "--lang="); ok {
-			return pickLanguage(v, "")
-		}
-		if a == "--lang" && i+1 < len(args) {
-			return pickLanguage(args[i+1], "")
-		}
-	}
-	return pickLanguage(os.Getenv("PERENNE_LANG"), os.Getenv("LANG"))
 }
 
 // explain prints an error for a person: what went wrong, which field, what to do.
@@ -129,7 +111,12 @@ func explain(w io.Writer, l paper.Lang, err error) {
 	if errors.As(err, &code) {
 		return
 	}
-	fmt.Fprintf(w, "perenne: %v\n", err)
+	text := textIn(l, err)
+	var later *laterError
+	if errors.Is(err, context.Canceled) && !errors.As(err, &later) {
+		text = l.T("interrotto", "interrupted")
+	}
+	fmt.Fprintf(w, "perenne: %s\n", text)
 	var p *web.Problem
 	if errors.As(err, &p) {
 		for _, f := range p.Findings {
@@ -141,54 +128,4 @@ func explain(w io.Writer, l paper.Lang, err error) {
 			fmt.Fprintf(w, "  [%s]\n", f.Rule)
 		}
 	}
-}
-
-// flagsFirst moves flags that stand behind arguments in front of them: urfave/cli v2 would take them for
-// arguments, without a word. Behind "--" everything is an argument.
-func flagsFirst(app *cli.App, args []string) ([]string, error) {
-	path, rest := []string{args[0]}, args[1:]
-	commands, flags := app.Commands, app.Flags
-	for len(rest) > 0 {
-		i := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.HasName(rest[0]) })
-		if i < 0 {
-			break
-		}
-		path, rest = append(path, rest[0]), rest[1:]
-		commands, flags = commands[i].Subcommands, commands[i].Flags
-	}
-	var front, back []string
-	for len(rest) > 0 {
-		a := rest[0]
-		rest = rest[1:]
-		switch {
-		case a == "--":
-			back, rest = append(back, rest...), nil
-		case a == "-" || !strings.HasPrefix(a, "-"):
-			back = append(back, a)
-		default:
-			front = append(front, a)
-			if name, _, inline := strings.Cut(strings.TrimLeft(a, "-"), "="); !inline && takesValue(flags, name) {
-				if len(rest) == 0 {
-					return nil, usagef("%s needs a value", a)
-				}
-				front, rest = append(front, rest[0]), rest[1:]
-			}
-		}
-	}
-	out := append(path, front...)
-	if len(back) > 0 {
-		out = append(append(out, "--"), back...)
-	}
-	return out, nil
-}
-
-// takesValue reports whether a flag is followed by its value.
-func takesValue(flags []cli.Flag, name string) bool {
-	for _, f := range flags {
-		if slices.Contains(f.Names(), name) {
-			_, boolean := f.(*cli.BoolFlag)
-			return !boolean
-		}
-	}
-	return false
 }

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bufio"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,7 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"perenne": main})
+	testscript.Main(m, map[string]func(){"perenne": main, "stubborn": stubborn})
 }
 
 // TestTranscripts runs the command line as people use it: real daemons on loopback, real files.
@@ -29,19 +32,22 @@ func TestTranscripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("LANG", "it_IT.UTF-8")
 			e.Setenv("HOME", e.WorkDir)
-			return prepare(e.WorkDir)
+			return writeDocuments(e.WorkDir)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"code":    wantCode,
-			"flip":    flip,
-			"capture": capture,
-			"init":    initInstallation,
+			"code":     wantCode,
+			"flip":     flip,
+			"capture":  capture,
+			"init":     initInstallation,
+			"takeover": takeOver,
+			"appears":  func(ts *testscript.TestScript, _ bool, args []string) { awaitFile(ts, args[0], true) },
+			"vanishes": func(ts *testscript.TestScript, _ bool, args []string) { awaitFile(ts, args[0], false) },
 		},
 	})
 }
 
-// prepare writes documents into the folder of a transcript.
-func prepare(dir string) error {
+// writeDocuments writes documents into the folder of a transcript.
+func writeDocuments(dir string) error {
 	units := samples.All(1, time.Date(2026, 3, 9, 0, 0, 0, 0, time.UTC))
 	files := map[string][]byte{"computo.xml": []byte("<?xml version=\"1.0\"?>\n<computo><voce importo=\"100.00\">Scavo</voce></computo>\n")}
 	r := units[0].Files[0].Open()
@@ -80,6 +86,17 @@ func wantCode(ts *testscript.TestScript, neg bool, args []string) {
 	if got != args[0] {
 		ts.Fatalf("exit code %s, want %s", got, args[0])
 	}
+}
+
+// awaitFile waits until a file is there, or until it is not.
+func awaitFile(ts *testscript.TestScript, name string, want bool) {
+	for range 300 {
+		if _, err := os.Stat(ts.MkAbs(name)); (err == nil) == want {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	ts.Fatalf("%s: there = %t for half a minute", name, !want)
 }
 
 // flip changes one bit in the middle of the only file that matches a pattern.
@@ -122,7 +139,7 @@ func TestReadmeIsTrue(t *testing.T) {
 				t.Fatal("no transcript in it")
 			}
 			dir := t.TempDir()
-			if err := prepare(dir); err != nil {
+			if err := writeDocuments(dir); err != nil {
 				t.Fatal(err)
 			}
 			bin := t.TempDir()
@@ -147,6 +164,58 @@ func TestReadmeIsTrue(t *testing.T) {
 	}
 }
 
+// stubborn is a program that is told to stop and does not.
+func stubborn() {
+	ctx, stop := untilTold()
+	defer stop()
+	fmt.Println("ready")
+	<-ctx.Done()
+	fmt.Println("told")
+	select {}
+}
+
+// TestTheSecondCtrlCEndsAtOnce sends signals to a program that ignores the first.
+func TestTheSecondCtrlCEndsAtOnce(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		t.Run(signal.String(), func(t *testing.T) {
+			cmd := &exec.Cmd{Path: self, Args: []string{"stubborn"}}
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			lines := bufio.NewScanner(out)
+			for _, want := range []string{"ready", "told"} {
+				if !lines.Scan() || lines.Text() != want {
+					t.Fatalf("got %q, want %s", lines.Text(), want)
+				}
+				if err := cmd.Process.Signal(signal); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ended := make(chan error, 1)
+			go func() { ended <- cmd.Wait() }()
+			for {
+				select {
+				case <-ended:
+					if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != signal {
+						t.Errorf("it ended with %v, want %v", cmd.ProcessState, signal)
+					}
+					return
+				case <-time.After(100 * time.Millisecond):
+					_ = cmd.Process.Signal(signal) // the first of these may come while the handler is being taken away
+				}
+			}
+		})
+	}
+}
+
 // TestFlagsBehindArguments holds the reordering that urfave/cli v2 needs.
 func TestFlagsBehindArguments(t *testing.T) {
 	app := newApp()
@@ -155,6 +224,10 @@ func TestFlagsBehindArguments(t *testing.T) {
 		{"perenne submit --reserved a.pdf --dir=p", "perenne submit --reserved --dir=p -- a.pdf"},
 		{"perenne keys export --dir p --out f", "perenne keys export --dir p --out f"},
 		{"perenne verify x --trust t -- --odd", "perenne verify --trust t -- x --odd"},
+		{"perenne --lang it status", "perenne status --lang it"},
+		{"perenne --dir p token --lang=en add --name x", "perenne token add --dir p --lang=en --name x"},
+		{"perenne --version", "perenne --version"},
+		{"perenne help submit", "perenne -- help submit"},
 	} {
 		got, err := flagsFirst(app, strings.Fields(c.in))
 		if err != nil || strings.Join(got, " ") != c.want {

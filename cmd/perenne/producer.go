@@ -3,10 +3,9 @@ package main
 import (
 	"encoding/hex"
 	"fmt"
+	"net/url"
 	"os"
-	"path/filepath"
 	"regexp"
-	"sort"
 	"strings"
 	"time"
 
@@ -83,16 +82,23 @@ type Token struct {
 // A code becomes a component of keys and a file name; the names of other rooms of the bucket are not to be had.
 var validCode = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{1,62}$`)
 
+// validTaxCode is the form of a codice fiscale that the SInCRO schema and its profile take.
+var validTaxCode = regexp.MustCompile(`^([0-9]{11}|[A-Z0-9]{16})$`)
+
 var reservedCodes = map[string]bool{"evidence": true, "keys": true}
 
-// check refuses an incomplete producer, naming the key.
-func (p *Producer) check(file string) error {
+// check refuses an incomplete producer, naming the key. A read-only archive, which was made of a bucket alone and
+// writes no package, may leave empty what it does not know.
+func (p *Producer) check(file string, readOnly bool) error {
 	bad := func(key, why string) error { return usagef("producers/%s: %s: %s", file, key, why) }
 	if !validCode.MatchString(p.Code) || reservedCodes[p.Code] {
 		return bad("code", "the IPA code in lower case, such as c_x901")
 	}
 	if file != p.Code+".yaml" {
 		return bad("code", "must be the name of the file")
+	}
+	if readOnly {
+		return p.checkTokens(bad)
 	}
 	for _, f := range []struct{ key, value string }{
 		{"name", p.Name},
@@ -110,6 +116,20 @@ func (p *Producer) check(file string) error {
 	} {
 		if strings.TrimSpace(f.value) == "" {
 			return bad(f.key, "is empty, and the index of every package needs it")
+		}
+	}
+	for _, f := range []struct{ key, value string }{
+		{"tax_code", p.TaxCode}, {"responsible.tax_code", p.Responsible.TaxCode}, {"conservator.tax_code", p.Conservator.TaxCode},
+	} {
+		if !validTaxCode.MatchString(f.value) {
+			return bad(f.key, "want 11 digits, or 16 capital letters and digits: the index of every package needs it")
+		}
+	}
+	for _, d := range []struct{ key, value string }{
+		{"responsible.appointment.uri", p.Responsible.Appointment.URI}, {"conservator.appointment.uri", p.Conservator.Appointment.URI}, {"manual.uri", p.Manual.URI},
+	} {
+		if u, err := url.Parse(d.value); d.value != "" && (err != nil || u.Scheme == "" || strings.ContainsAny(d.value, " <>\"")) {
+			return bad(d.key, "want an absolute URI")
 		}
 	}
 	for _, d := range []struct{ key, value string }{
@@ -220,18 +240,20 @@ func (p *Producer) served(nameKey []byte) (archive.Producer, error) {
 
 // loadProducers reads every producer's file.
 func (in *installation) loadProducers() ([]Producer, error) {
-	files, err := filepath.Glob(in.path("producers", "*.yaml"))
+	files, err := os.ReadDir(in.path("producers"))
 	if err != nil {
-		return nil, err
+		return nil, usagef("producers: %v", err)
 	}
-	sort.Strings(files)
 	var all []Producer
 	for _, f := range files {
+		if !strings.HasSuffix(f.Name(), ".yaml") {
+			continue
+		}
 		var p Producer
-		if err := loadYAML(f, &p); err != nil {
+		if err := loadYAML(in.path("producers", f.Name()), &p); err != nil {
 			return nil, usagef("producers/%v", err)
 		}
-		if err := p.check(filepath.Base(f)); err != nil {
+		if err := p.check(f.Name(), in.config.ReadOnly); err != nil {
 			return nil, err
 		}
 		all = append(all, p)
@@ -249,27 +271,4 @@ func writeYAML(path string, v any) error {
 		return err
 	}
 	return writeFile(path, text, 0o644)
-}
-
-// writeFile writes a new file whole, or replaces one whole.
-func writeFile(path string, data []byte, mode os.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(f.Name()) }()
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Chmod(mode)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return os.Rename(f.Name(), path)
 }

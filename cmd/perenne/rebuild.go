@@ -3,13 +3,16 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -21,6 +24,7 @@ import (
 	"github.com/marchesud/perenne/archive/ledger"
 	"github.com/marchesud/perenne/archive/pack"
 	"github.com/marchesud/perenne/archive/paper"
+	"github.com/marchesud/perenne/archive/seal"
 	"github.com/marchesud/perenne/signing"
 	"github.com/marchesud/perenne/storage"
 	"github.com/marchesud/perenne/storage/catalog"
@@ -36,12 +40,28 @@ func rebuildCommand() *cli.Command {
 			&cli.BoolFlag{Name: "trust-bucket-head", Usage: "take the ledgers as they are where this machine has no mark of them"},
 		},
 		Action: func(c *cli.Context) error {
-			if from := c.String("from"); from != "" {
-				if err := archiveFromBucket(c.Context, c.String("dir"), from); err != nil {
-					return err
-				}
+			from := c.String("from")
+			if from == "" {
+				return rebuild(c)
 			}
-			return rebuild(c)
+			unknown, err := archiveFromBucket(c.Context, c.String("dir"), from)
+			if err != nil {
+				return err
+			}
+			l := lang(c)
+			fmt.Fprintln(c.App.Writer, l.T("la fiducia (trust/) viene dal bucket stesso: confrontarla con una copia tenuta altrove prima di credervi",
+				"the trust (trust/) comes from the bucket itself: compare it with a copy kept elsewhere before believing it"))
+			for _, code := range unknown {
+				fmt.Fprintf(c.App.Writer, l.T("%s  nel bucket ci sono suoi oggetti, ma nessuna chiave di verifica: non ripreso\n",
+					"%s  the bucket holds its objects, but no verifier key: not taken up\n"), code)
+			}
+			if err := rebuild(c); err != nil {
+				return err
+			}
+			if len(unknown) > 0 {
+				return exitWith(exitUnknown)
+			}
+			return nil
 		},
 	}, `perenne rebuild --dir p
 perenne rebuild --dir q --from /srv/bucket --trust-bucket-head`)
@@ -50,7 +70,7 @@ perenne rebuild --dir q --from /srv/bucket --trust-bucket-head`)
 // rebuild makes the catalog again and proves that it is complete: each ledger's root, computed from what was
 // read, is the one that was signed (ledger.Open does not open otherwise), and the catalog has every package.
 func rebuild(c *cli.Context) error {
-	in, err := findInstallation(c.String("dir"))
+	in, err := here(c)
 	if err != nil {
 		return err
 	}
@@ -83,52 +103,68 @@ func rebuild(c *cli.Context) error {
 
 // archiveFromBucket makes a read-only installation of a bucket whose machine and keys are gone: what the
 // ledgers need to be verified with lies under keys/, who the bodies are stands in their packages. Its own
-// papers are sealed by a new local key.
-func archiveFromBucket(ctx context.Context, root, bucket string) error {
-	bucket, err := filepath.Abs(bucket)
-	if err != nil {
-		return err
+// papers are sealed by a new local key. It returns the bodies that the bucket has without a verifier key.
+func archiveFromBucket(ctx context.Context, root, bucket string) (unknown []string, err error) {
+	if bucket, err = filepath.Abs(bucket); err != nil {
+		return nil, err
 	}
 	if info, err := os.Stat(bucket); err != nil || !info.IsDir() {
-		return usagef("--from %s is no folder", bucket)
+		return nil, usagef("--from %s is no folder", bucket)
 	}
 	store, err := dir.Open(bucket, dir.Options{Immutable: dir.Off})
 	if err != nil {
-		return err
+		return nil, err
 	}
+	defer func() { err = errors.Join(err, store.Close()) }()
 	found, err := readKeys(ctx, store)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(found.vkeys) == 0 {
-		return usagef("%s holds no verifier key under keys/: it is no bucket of Perenne, or was emptied", bucket)
+		return nil, usagef("%s holds no verifier key under keys/: it is no bucket of Perenne, or was emptied", bucket)
 	}
-	installation, producers := found.origins()
-	recovery, err := firstRecovery(ctx, store, producers[0], found)
+	installation, producers, err := found.origins()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	in, err := makeInstallation(root, Config{Installation: installation, Listen: "127.0.0.1:8420", Store: StoreConfig{Dir: bucket, Immutable: "off"}}, time.Now())
+	recovery, err := firstRecovery(ctx, store, producers, found)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	in.config.ReadOnly, in.config.Recovery = true, recovery
-	if err := os.RemoveAll(in.path("offline")); err != nil { // the recovery key is the old one
-		return err
+	in, err := makeInstallation(root, Config{
+		Installation: installation, Listen: "127.0.0.1:8420", Store: StoreConfig{Dir: bucket, Immutable: "off"}, ReadOnly: true, Recovery: recovery,
+	}, time.Now())
+	if err != nil {
+		return nil, err
 	}
-	if err := in.trustFound(found); err != nil {
-		return err
+	if err := in.trustFound(ctx, store, found); err != nil {
+		return nil, err
 	}
 	for _, code := range producers {
-		p, err := describeProducer(ctx, store, code)
+		p, err := describeProducer(ctx, store, bucket, code)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if err := writeYAML(in.path("producers", code+".yaml"), p); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return writeYAML(in.path("perenne.yaml"), in.config)
+	return otherRooms(bucket, producers)
+}
+
+// otherRooms lists the folders of a bucket that belong to no producer known.
+func otherRooms(bucket string, producers []string) ([]string, error) {
+	entries, err := os.ReadDir(bucket)
+	if err != nil {
+		return nil, err
+	}
+	var other []string
+	for _, e := range entries {
+		if e.IsDir() && !strings.HasPrefix(e.Name(), ".") && !reservedCodes[e.Name()] && !slices.Contains(producers, e.Name()) {
+			other = append(other, e.Name())
+		}
+	}
+	return other, nil
 }
 
 // bucketKeys is what lies under keys/.
@@ -151,6 +187,9 @@ func readKeys(ctx context.Context, store storage.Store) (bucketKeys, error) {
 		if err := errors.Join(err, r.Close()); err != nil {
 			return k, err
 		}
+		if sum := sha256.Sum256(text); v.Key != "keys/"+hex.EncodeToString(sum[:]) {
+			return k, fmt.Errorf("%s does not hold what its name says: the bucket was tampered with", v.Key)
+		}
 		if _, err := note.NewVerifier(string(text)); err == nil {
 			k.vkeys = append(k.vkeys, string(text))
 		} else if c, err := x509.ParseCertificate(text); err == nil && bytes.Equal(c.RawIssuer, c.RawSubject) {
@@ -160,12 +199,16 @@ func readKeys(ctx context.Context, store storage.Store) (bucketKeys, error) {
 	return k, nil
 }
 
-// origins reads the names of the verifier keys: <installation>/<producer>.
-func (k bucketKeys) origins() (installation string, producers []string) {
+// origins reads the names of the verifier keys: <installation>/<producer>. The bucket may be hostile: a name
+// becomes a file name here, so it must have the form of one.
+func (k bucketKeys) origins() (installation string, producers []string, err error) {
 	seen := map[string]bool{}
 	for _, v := range k.vkeys {
 		name, _, _ := strings.Cut(v, "+")
 		i, p, _ := strings.Cut(name, "/")
+		if !validInstallation.MatchString(i) || !validCode.MatchString(p) || reservedCodes[p] || installation != "" && i != installation {
+			return "", nil, fmt.Errorf("a verifier key in the bucket has the name %q, which is no ledger's of one installation", name)
+		}
 		installation = i
 		if !seen[p] {
 			seen[p] = true
@@ -173,29 +216,36 @@ func (k bucketKeys) origins() (installation string, producers []string) {
 		}
 	}
 	sort.Strings(producers)
-	return installation, producers
+	return installation, producers, nil
 }
 
-// firstRecovery is the public recovery key in the first entry of a ledger.
-func firstRecovery(ctx context.Context, store storage.Store, producer string, k bucketKeys) (string, error) {
+// firstRecovery is the public recovery key in the first entry of a ledger: of the first that can be read, since it
+// is the same in all.
+func firstRecovery(ctx context.Context, store storage.Store, producers []string, k bucketKeys) (string, error) {
 	verifiers, err := ledger.ParseVerifiers([]byte(strings.Join(k.vkeys, "\n") + "\n"))
 	if err != nil {
 		return "", err
 	}
-	for c, err := range ledger.Walk(ctx, store, producer, verifiers, 0, 0) {
-		if err != nil {
-			return "", fmt.Errorf("first commit of %s: %w", producer, err)
+	var last error
+	for _, code := range producers {
+		for c, err := range ledger.Walk(ctx, store, code, verifiers, 0, 0) {
+			if err != nil {
+				last = err
+				continue
+			}
+			if c.Entries[0].Recovery != "" {
+				return c.Entries[0].Recovery, nil
+			}
 		}
-		return c.Entries[0].Recovery, nil
 	}
-	return "", fmt.Errorf("the ledger of %s has no first commit", producer)
+	return "", fmt.Errorf("no ledger in the bucket has a readable first commit: %w", errors.Join(last, errors.New("the recovery key is unknown")))
 }
 
 // trustFound adds what the bucket says to trust beside the keys just made.
-func (in *installation) trustFound(k bucketKeys) error {
+func (in *installation) trustFound(ctx context.Context, store storage.Store, k bucketKeys) error {
 	for _, c := range k.anchors {
 		file := "seal-ca.pem"
-		if strings.Contains(c.Subject.CommonName, signing.TSACA.String()) {
+		if stamps(ctx, store, c) {
 			file = "tsa-ca.pem"
 		}
 		if err := appendFile(in.path("trust", file), signing.MarshalCertificates([]certificate{c})); err != nil {
@@ -205,49 +255,102 @@ func (in *installation) trustFound(k bucketKeys) error {
 	return appendFile(in.path("trust", "ledger.vkey"), []byte(strings.Join(k.vkeys, "\n")+"\n"))
 }
 
-// describeProducer finds out who a body is from one of its packages.
-func describeProducer(ctx context.Context, store storage.Store, code string) (Producer, error) {
-	unknown := Deed{Text: "da completare: ripreso dal solo bucket"}
-	p := Producer{
-		Code: code, Name: code, TaxCode: "00000000000", Policy: "comune",
-		Responsible: Person{FirstName: "da", LastName: "completare", TaxCode: "00000000000", Appointment: unknown, From: "1970-01-01"},
-		Conservator: Body{Name: code, TaxCode: "00000000000", Appointment: unknown, From: "1970-01-01"}, Manual: unknown,
+// stamps reports whether an authority is one of timestamps: a local one says so in its name, another one is
+// known by a token of the first seals.
+func stamps(ctx context.Context, store storage.Store, ca *x509.Certificate) bool {
+	if strings.Contains(ca.Subject.CommonName, signing.TSACA.String()) {
+		return true
 	}
+	const looked = 16
+	trust := signing.NewTrust(nil, []certificate{ca})
+	for n := range int64(looked) {
+		s, _, err := seal.Read(ctx, store, n)
+		if err != nil {
+			return false
+		}
+		if _, err := trust.CheckToken(s.Token, s.Root); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// describeProducer finds out who a body is from the index of its newest package. What no package says stays
+// empty: a read-only archive needs none of it, and one that goes on with new keys is refused until it is there.
+func describeProducer(ctx context.Context, store storage.Store, bucket, code string) (Producer, error) {
+	p := Producer{Code: code, Policy: "comune"}
+	var newest time.Time
 	for v, err := range store.List(ctx, code+"/packages/", "") {
 		if err != nil {
 			return p, err
 		}
-		body, err := readBody(ctx, store, v)
-		if err != nil {
+		index, body, err := readIndex(filepath.Join(bucket, filepath.FromSlash(v.Key)))
+		if err != nil || body.Producer.Code != code || !index.Time.After(newest) {
 			continue // a damaged package: the audit will name it; another one tells as well
 		}
-		p.Name, p.TaxCode = body.Producer.Name, body.Producer.TaxCode
-		p.Conservator.Name, p.Conservator.TaxCode = p.Name, p.TaxCode
-		break
+		newest = index.Time
+		p.Name, p.TaxCode, p.Laws = body.Producer.Name, body.Producer.TaxCode, index.Laws
+		p.fillFrom(index)
 	}
 	return p, nil
 }
 
-func readBody(ctx context.Context, store storage.Store, v storage.Version) (*paper.Body, error) {
-	r, err := store.Get(ctx, v.Key, "", 0, -1)
-	if err != nil {
-		return nil, err
+// fillFrom takes the agents out of an index that Producer.served has filled.
+func (p *Producer) fillFrom(index pack.PIndex) {
+	deed := func(a pack.Agent) Deed {
+		if len(a.Deeds) == 0 {
+			return Deed{}
+		}
+		d := Deed{Text: a.Deeds[0].Text, URI: a.Deeds[0].URI}
+		if a.Deeds[0].SHA256 != [32]byte{} {
+			d.SHA256 = hex.EncodeToString(a.Deeds[0].SHA256[:])
+		}
+		return d
 	}
-	defer func() { _ = r.Close() }()
-	text, err := io.ReadAll(io.LimitReader(r, 1<<30))
-	if err != nil {
-		return nil, err
+	date := func(t time.Time) string {
+		if t.IsZero() {
+			return ""
+		}
+		return t.Format(time.DateOnly)
 	}
-	c, err := pack.Open(bytes.NewReader(text), int64(len(text)))
-	if err != nil {
-		return nil, err
+	p.Manual = deed(index.Submitter)
+	for _, a := range index.Signers {
+		if a.Kind == pack.Legal {
+			p.Conservator = Body{Name: a.FormalName, TaxCode: a.TaxCode, Appointment: deed(a), From: date(a.ValidFrom), To: date(a.ValidTo)}
+		} else {
+			p.Responsible = Person{FirstName: a.FirstName, LastName: a.LastName, TaxCode: a.TaxCode, Appointment: deed(a), From: date(a.ValidFrom), To: date(a.ValidTo)}
+		}
 	}
-	member, err := paper.ReadMember(c, paper.MemberBody)
+}
+
+// readIndex reads what a package file says of itself, by range.
+func readIndex(file string) (pack.PIndex, paper.Body, error) {
+	var body paper.Body
+	f, err := os.Open(file)
 	if err != nil {
-		return nil, err
+		return pack.PIndex{}, body, err
 	}
-	var b paper.Body
-	return &b, canon.Unmarshal(member, &b)
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return pack.PIndex{}, body, err
+	}
+	c, err := pack.Open(f, info.Size())
+	if err != nil {
+		return pack.PIndex{}, body, err
+	}
+	text, err := paper.ReadMember(c, paper.MemberBody)
+	if err != nil {
+		return pack.PIndex{}, body, err
+	}
+	if err := canon.Unmarshal(text, &body); err != nil {
+		return pack.PIndex{}, body, err
+	}
+	if text, err = paper.ReadMember(c, paper.MemberIndex); err != nil {
+		return pack.PIndex{}, body, err
+	}
+	index, err := pack.ParsePIndex(text)
+	return index, body, err
 }
 
 // checkCatalog looks through a catalog: run in a child process.

@@ -10,9 +10,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,7 +34,7 @@ func serveCommand() *cli.Command {
 			&cli.StringFlag{Name: "log", Value: "info", Usage: "debug, info, warn or error"},
 		},
 		Action: func(c *cli.Context) error {
-			in, err := findInstallation(c.String("dir"))
+			in, err := here(c)
 			if err != nil {
 				return err
 			}
@@ -45,6 +47,37 @@ func serveCommand() *cli.Command {
 		},
 	}, `perenne serve --dir p
 perenne serve --dir p --trust-bucket-head   # after state/ was lost`)
+}
+
+// onlyFrom lets nobody in but the proxies and this machine: with tls: proxy anybody else would speak in clear.
+func onlyFrom(proxies []netip.Prefix, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		peer, err := netip.ParseAddrPort(r.RemoteAddr)
+		allowed := err == nil && peer.Addr().IsLoopback()
+		for _, p := range proxies {
+			allowed = allowed || err == nil && p.Contains(peer.Addr().Unmap())
+		}
+		if !allowed {
+			http.Error(w, "this address is served through its proxy only", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// reachable is the address at which commands on this machine find a listener, which may listen on all of them.
+func reachable(a net.Addr) string {
+	host, port, err := net.SplitHostPort(a.String())
+	if err != nil {
+		return a.String()
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+		if ip.To4() == nil {
+			host = "localhost"
+		}
+	}
+	return net.JoinHostPort(host, port)
 }
 
 // stopTime is how long requests under way may take to end after the daemon was told to stop.
@@ -66,6 +99,9 @@ func (in *installation) serve(ctx context.Context, opt openOptions) (err error) 
 		return err
 	}
 	main := server.HTTP()
+	if in.config.TLS.Proxy {
+		main.Handler = onlyFrom(in.config.proxies(), main.Handler)
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	serveUntil(ctx, g, main, listener, server.Drain)
 	if in.config.Metrics != "" {
@@ -77,7 +113,7 @@ func (in *installation) serve(ctx context.Context, opt openOptions) (err error) 
 	if in.config.TLS.Cert != "" {
 		scheme = "https"
 	}
-	address := scheme + "://" + listener.Addr().String()
+	address := scheme + "://" + reachable(listener.Addr())
 	if err := writeFile(in.path("state", "address"), []byte(address+"\n"), 0o644); err != nil {
 		return errors.Join(err, listener.Close())
 	}
@@ -108,9 +144,9 @@ func serveUntil(ctx context.Context, g *errgroup.Group, srv *http.Server, l net.
 
 // listen opens the address, with TLS where it is configured.
 func (in *installation) listen() (net.Listener, error) {
-	l, err := net.Listen("tcp", in.config.Listen)
+	l, err := listenOn("listen", in.config.Listen)
 	if err != nil {
-		return nil, usagef("perenne.yaml: listen: %v", err)
+		return nil, err
 	}
 	if in.config.TLS.Cert == "" {
 		return l, nil
@@ -120,6 +156,18 @@ func (in *installation) listen() (net.Listener, error) {
 		return nil, errors.Join(usagef("perenne.yaml: tls: %v", err), l.Close())
 	}
 	return tls.NewListener(l, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: pair.get, NextProtos: []string{"h2", "http/1.1"}}), nil
+}
+
+// listenOn listens; an address in use may be free in a moment, anything else is the configuration's.
+func listenOn(key, address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, laterf("perenne.yaml: %s: %v", key, err)
+	}
+	if err != nil {
+		return nil, usagef("perenne.yaml: %s: %v", key, err)
+	}
+	return l, nil
 }
 
 // certificatePair reads certificate and key again when their files change.
@@ -168,9 +216,9 @@ func (in *installation) serveMetrics(ctx context.Context, g *errgroup.Group, o *
 			return err
 		}
 	}
-	l, err := net.Listen("tcp", in.config.Metrics)
+	l, err := listenOn("metrics", in.config.Metrics)
 	if err != nil {
-		return usagef("perenne.yaml: metrics: %v", err)
+		return err
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))

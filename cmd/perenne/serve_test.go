@@ -143,6 +143,14 @@ func TestTLSCertificateIsReadAgainWhenItChanges(t *testing.T) {
 	if code, _ := fetch(t, trusting(first), base+"/healthz"); code != 200 {
 		t.Errorf("healthz over TLS: %d", code)
 	}
+	// Commands on the same machine go by the loopback address and know the daemon by its certificate.
+	s, err := in.sessionFor("it")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.find(t.Context()); err != nil {
+		t.Errorf("a command on the same machine: %v", err)
+	}
 	time.Sleep(20 * time.Millisecond) // file times have a resolution
 	second := pair(t, dir, 2)
 	if code, _ := fetch(t, trusting(second), base+"/healthz"); code != 200 {
@@ -168,7 +176,6 @@ func TestConfigurationNamesTheKeyAndTheReason(t *testing.T) {
 	}{
 		"installation": {func(c *Config) { c.Installation = "Prova Perenne" }, "installation"},
 		"recovery":     {func(c *Config) { c.Recovery = "" }, "recovery"},
-		"language":     {func(c *Config) { c.Language = "fr" }, "language"},
 		"store":        {func(c *Config) { c.Store.Dir = "" }, "store.dir"},
 		"immutable":    {func(c *Config) { c.Store.Immutable = "maybe" }, "store.immutable"},
 		"seal":         {func(c *Config) { c.Seal.Key = "" }, "seal.key"},
@@ -180,6 +187,7 @@ func TestConfigurationNamesTheKeyAndTheReason(t *testing.T) {
 		"proxy":        {func(c *Config) { c.Listen, c.TLS.Proxy = "0.0.0.0:8420", true }, "trusted_proxies"},
 		"proxies":      {func(c *Config) { c.TrustedProxies = []string{"10.0.0.1"} }, "trusted_proxies[0]"},
 		"metrics":      {func(c *Config) { c.Metrics = "here" }, "metrics"},
+		"open metrics": {func(c *Config) { c.Metrics = "0.0.0.0:9420" }, "metrics"},
 	} {
 		cfg := good
 		c.vary(&cfg)

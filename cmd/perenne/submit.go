@@ -1,11 +1,17 @@
 package main
 
 import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -23,7 +29,7 @@ func submitCommand() *cli.Command {
 			&cli.StringFlag{Name: "metadata", Usage: "description in a JSON FILE, instead of the flags below"},
 			&cli.StringFlag{Name: "structure", Usage: "AOO or structure; default unica"},
 			&cli.StringFlag{Name: "register", Usage: "register type, such as DETE"},
-			&cli.IntFlag{Name: "year", Usage: "year of the register"},
+			&cli.StringFlag{Name: "year", Usage: "year of the register"},
 			&cli.StringFlag{Name: "number", Usage: "number in the register"},
 			&cli.StringFlag{Name: "date", Usage: "date of registration, YYYY-MM-DD"},
 			&cli.StringFlag{Name: "type", Usage: "document type, one of the policy's"},
@@ -33,7 +39,7 @@ func submitCommand() *cli.Command {
 			// Repeatable by hand: a slice flag of urfave/cli would cut names at their commas.
 			&cli.GenericFlag{Name: "attachment", Usage: "FILE, once for each attachment", Value: &fileList{}},
 			&cli.GenericFlag{Name: "annex", Usage: "FILE, once for each annex", Value: &fileList{}},
-			&cli.StringFlag{Name: "receipt", Usage: "FILE for the receipt; default rdv-<register>-<year>-<number>.json here"},
+			&cli.StringFlag{Name: "receipt", Usage: "FILE for the receipt; default rdv-<register>-<year>-<number>.json here; no other receipt is overwritten"},
 			&cli.BoolFlag{Name: "json", Usage: "print the receipt instead of a line"},
 		},
 		Action: submit,
@@ -52,7 +58,7 @@ func (f *fileList) String() string     { return strings.Join(f.names, " ") }
 type local struct{ path, role string }
 
 func submit(c *cli.Context) error {
-	s, err := connect(c)
+	s, err := prepare(c)
 	if err != nil {
 		return err
 	}
@@ -60,27 +66,84 @@ func submit(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	bar := newProgress(c.App.ErrWriter, lang(c).T("invio", "sending"))
-	r, err := s.Submit(c.Context, s.producer, metadata, uploads(files), bar.bytes)
+	all, err := uploads(files)
+	if err != nil {
+		return err
+	}
+	if err := s.checkReceipt(c.String("receipt"), metadata); err != nil {
+		return err
+	}
+	if err := s.find(c.Context); err != nil {
+		return err
+	}
+	l := lang(c)
+	bar := newProgress(c.App.ErrWriter, l.T("invio", "sending"))
+	r, err := s.Submit(c.Context, s.producer, metadata, all, bar.bytes)
 	bar.end()
 	if err != nil {
+		return submitFault(err)
+	}
+	return s.deliver(c, r)
+}
+
+// checkReceipt looks, before anything is sent, whether the receipt will find a place: in a file of its own, or in
+// that of an earlier receipt for the same submission.
+func (s *session) checkReceipt(path string, metadata []byte) error {
+	if path == "" {
+		return s.in.checkOut("rdv.json") // its name is not known yet; the folder is
+	}
+	if err := s.in.checkOut(path); err != nil {
 		return err
 	}
-	text, err := r.Marshal()
+	there, free, err := receiptAt(path)
+	if err != nil || free {
+		return err
+	}
+	sum := sha256.Sum256(metadata)
+	if there == nil || there.Body.Producer.Code != s.producer || there.Body.Metadata != hex.EncodeToString(sum[:]) {
+		return usageIn("--receipt %s: il file esiste e non è la ricevuta di questo versamento: sceglierne un altro", "--receipt %s: the file exists and is not the receipt of this submission: choose another", path)
+	}
+	return nil
+}
+
+// submitFault says what a submission that got no answer means for who made it.
+func submitFault(err error) error {
+	var path *fs.PathError
+	switch {
+	case errors.Is(err, context.Canceled):
+		return laterIn("interrotto: nessuna presa in carico è stata confermata; versare di nuovo è sicuro", "interrupted: nothing was acknowledged, submitting again is safe")
+	case errors.As(err, &path):
+		return unreadable(path.Path, path)
+	}
+	return err
+}
+
+// deliver writes the receipt and tells. A document that was taken in charge stays so when its receipt cannot be
+// written: then the line says how to get the receipt again.
+func (s *session) deliver(c *cli.Context, r *paper.Receipt) error {
+	l := lang(c)
+	want := firstOf(c.String("receipt"), receiptName(r))
+	file, err := writeReceipt(want, r)
+	where := shown(file)
 	if err != nil {
-		return err
-	}
-	out := c.String("receipt")
-	if out == "" {
-		out = receiptName(r)
-	}
-	if err := writeFile(out, text, 0o644); err != nil {
-		return err
+		where = l.T("NON SCRITTA", "NOT WRITTEN")
 	}
 	if c.Bool("json") {
+		text, err := r.Marshal()
+		if err != nil {
+			return err
+		}
 		fmt.Fprintln(c.App.Writer, string(text))
 	} else {
-		printReceipt(c.App.Writer, lang(c), r, out)
+		printReceipt(aside(c, file), l, r, where)
+	}
+	if err != nil {
+		return usageIn("la ricevuta non è stata scritta: %[1]s\n  riaverla: perenne receipt --dir %[2]s --producer %[3]s %[4]s --out FILE",
+			"the receipt was not written: %[1]s\n  to get it again: perenne receipt --dir %[2]s --producer %[3]s %[4]s --out FILE",
+			textIn(l, err), quote(s.in.root), s.producer, receiptID(r))
+	}
+	if file != want {
+		fmt.Fprintf(c.App.ErrWriter, l.T("  %s contiene un'altra ricevuta e non è stato toccato\n", "  %s holds another receipt and was left alone\n"), quote(want))
 	}
 	if r.Refused() {
 		return exitWith(exitWrong)
@@ -90,9 +153,6 @@ func submit(c *cli.Context) error {
 
 // printReceipt is the line a person reads.
 func printReceipt(w io.Writer, l paper.Lang, r *paper.Receipt, file string) {
-	if !strings.ContainsRune(file, filepath.Separator) {
-		file = "./" + file
-	}
 	if r.Refused() {
 		fmt.Fprintf(w, l.T("rifiutato  %s %s  comunicazione %s\n", "refused  %s %s  refusal %s\n"), r.Body.Producer.Code, r.Body.Key, file)
 	} else {
@@ -103,7 +163,7 @@ func printReceipt(w io.Writer, l paper.Lang, r *paper.Receipt, file string) {
 			continue // it stands in the receipt
 		}
 		message, remedy := f.In(string(l))
-		fmt.Fprintf(w, "  %s  %s: %s", f.Level, f.Field, message)
+		fmt.Fprintf(w, "  %s  %s: %s", levelWord(f.Level, l), f.Field, message)
 		if remedy != "" {
 			fmt.Fprintf(w, " → %s", remedy)
 		}
@@ -111,34 +171,89 @@ func printReceipt(w io.Writer, l paper.Lang, r *paper.Receipt, file string) {
 	}
 }
 
-// receiptName is rdv-DETE-2026-12.json, with nothing in it that a shell or a file system minds.
-func receiptName(r *paper.Receipt) string {
-	word := "rdv"
-	if r.Refused() {
-		word = "rifiuto"
+// shown is a file's name as it can be pasted, with the folder it is in.
+func shown(file string) string {
+	if !strings.ContainsRune(file, filepath.Separator) {
+		file = "./" + file
 	}
-	return fmt.Sprintf("%s-%s-%d-%s.json", word, plainName(r.Body.Key.Register), r.Body.Key.Year, plainName(r.Body.Key.Number))
+	return quote(file)
 }
 
-func plainName(s string) string {
-	return strings.Map(func(c rune) rune {
-		switch {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_':
-			return c
-		default:
-			return '_'
-		}
-	}, s)
+func levelWord(level policies.Level, l paper.Lang) string {
+	switch level {
+	case policies.Error:
+		return l.T("errore", "error")
+	case policies.Warning:
+		return l.T("avviso", "warning")
+	default:
+		return l.T("nota", "note")
+	}
 }
+
+// describing are the flags that make a description, which --metadata does otherwise.
+var describing = []string{"structure", "register", "year", "number", "date", "type", "subject", "reserved", "class", "attachment", "annex"}
 
 // describe makes the description, from a file or from flags, and lists the files to send in its order.
 func describe(c *cli.Context) ([]byte, []local, error) {
 	if name := c.String("metadata"); name != "" {
-		return describeFromFile(name, c.Args().Slice())
+		for _, flag := range describing {
+			if c.IsSet(flag) {
+				return nil, nil, usageIn("--%s non si usa con --metadata: la descrizione è in quel file", "--%s does not go with --metadata: the description is in that file", flag)
+			}
+		}
+		return describeFromFile(lang(c), name, c.Args().Slice())
 	}
 	if c.NArg() != 1 {
-		return nil, nil, usagef("want one main file, got %d; attachments go with --attachment", c.NArg())
+		return nil, nil, usageIn("serve un file principale, e sono %d; gli allegati con --attachment", "want one main file, got %d; attachments go with --attachment", c.NArg())
 	}
+	if missing := missingKey(c); len(missing) > 0 {
+		return nil, nil, missingFlags(c, missing)
+	}
+	year, err := yearOf(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	reserved := c.Bool("reserved")
+	d := policies.Description{
+		Structure: c.String("structure"), Register: c.String("register"), Year: year, Number: c.String("number"),
+		Date: c.String("date"), Type: c.String("type"), Subject: c.String("subject"), Reserved: &reserved, Class: c.String("class"),
+	}
+	files := givenFiles(c)
+	for _, f := range files {
+		info, err := readable(f.path)
+		if err != nil {
+			return nil, nil, err
+		}
+		d.Files = append(d.Files, policies.FileDescription{Name: filepath.Base(f.path), Role: f.role, Size: info.Size()})
+	}
+	text, err := json.Marshal(d)
+	return text, files, err
+}
+
+// missingKey are the flags of the key that were left out: without a key there is not even a refusal.
+func missingKey(c *cli.Context) (missing []string) {
+	for _, flag := range []string{"register", "year", "number"} {
+		if c.String(flag) == "" {
+			missing = append(missing, "--"+flag)
+		}
+	}
+	return missing
+}
+
+// yearOf reads --year; 0 where it was left out.
+func yearOf(c *cli.Context) (int, error) {
+	text := c.String("year")
+	if text == "" {
+		return 0, nil
+	}
+	year, err := strconv.Atoi(text)
+	if err != nil || year < 1 || year > 9999 {
+		return 0, usageIn("--year %s: non è un anno", "--year %s: no year", text)
+	}
+	return year, nil
+}
+
+func givenFiles(c *cli.Context) []local {
 	files := []local{{c.Args().First(), policies.RoleMain}}
 	for _, group := range []struct{ flag, role string }{{"attachment", policies.RoleAttachment}, {"annex", policies.RoleAnnex}} {
 		if list, ok := c.Generic(group.flag).(*fileList); ok {
@@ -147,28 +262,15 @@ func describe(c *cli.Context) ([]byte, []local, error) {
 			}
 		}
 	}
-	reserved := c.Bool("reserved")
-	d := policies.Description{
-		Structure: c.String("structure"), Register: c.String("register"), Year: c.Int("year"), Number: c.String("number"),
-		Date: c.String("date"), Type: c.String("type"), Subject: c.String("subject"), Reserved: &reserved, Class: c.String("class"),
-	}
-	for _, f := range files {
-		info, err := os.Stat(f.path)
-		if err != nil {
-			return nil, nil, usagef("%v", err)
-		}
-		d.Files = append(d.Files, policies.FileDescription{Name: filepath.Base(f.path), Role: f.role, Size: info.Size()})
-	}
-	text, err := json.Marshal(d)
-	return text, files, err
+	return files
 }
 
 // describeFromFile takes a description as it is, and finds its files: those given, in order, or else those it
 // names, beside it.
-func describeFromFile(name string, given []string) ([]byte, []local, error) {
-	text, err := os.ReadFile(name)
+func describeFromFile(l paper.Lang, name string, given []string) ([]byte, []local, error) {
+	text, err := readInput(name)
 	if err != nil {
-		return nil, nil, usagef("--metadata: %v", err)
+		return nil, nil, err
 	}
 	d, findings := policies.ParseDescription(text)
 	if len(given) == 0 {
@@ -177,8 +279,8 @@ func describeFromFile(name string, given []string) ([]byte, []local, error) {
 		}
 	}
 	if len(given) == 0 && policies.Refused(findings) {
-		f := findings[0]
-		return nil, nil, usagef("--metadata %s: %s: %s", name, f.Field, f.Message)
+		message, _ := findings[0].In(string(l))
+		return nil, nil, usagef("--metadata %s: %s: %s", name, findings[0].Field, message)
 	}
 	var files []local
 	for _, g := range given {
@@ -187,14 +289,14 @@ func describeFromFile(name string, given []string) ([]byte, []local, error) {
 	return text, files, nil
 }
 
-func uploads(files []local) []web.Upload {
-	var all []web.Upload
+// uploads makes sure that every file can be read, and tells its size.
+func uploads(files []local) (all []web.Upload, err error) {
 	for _, f := range files {
-		u := web.Upload{Name: filepath.Base(f.path), Open: func() (io.ReadCloser, error) { return os.Open(f.path) }}
-		if info, err := os.Stat(f.path); err == nil {
-			u.Size = info.Size()
+		info, err := readable(f.path)
+		if err != nil {
+			return nil, err
 		}
-		all = append(all, u)
+		all = append(all, web.Upload{Name: filepath.Base(f.path), Size: info.Size(), Open: func() (io.ReadCloser, error) { return os.Open(f.path) }})
 	}
-	return all
+	return all, nil
 }

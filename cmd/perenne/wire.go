@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -93,6 +94,9 @@ func (o *opened) assemble(ctx context.Context, in *installation, opt openOptions
 	if cfg.Store, err = in.openStore(firstOf(opt.StoreDir, in.within(in.config.Store.Dir))); err != nil {
 		return err
 	}
+	if err := o.holdAgainstExport(ctx, cfg.Store, state); err != nil {
+		return err
+	}
 	if err := o.openCatalog(ctx, in, state, opt); err != nil {
 		return err
 	}
@@ -118,10 +122,21 @@ func (o *opened) lock(state string) error {
 	if err != nil {
 		return err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return errors.Join(usagef("another perenne works on %s: stop it first", state), f.Close())
+	// Commands probe the lock for an instant; whoever holds it longer is at work.
+	for n := 0; ; n++ {
+		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+			break
+		}
+		if n == 20 {
+			return errors.Join(laterIn("un altro perenne lavora su %s: fermarlo prima", "another perenne works on %s: stop it first", state), f.Close())
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 	o.closers = append(o.closers, f.Close)
+	// Where the last daemon answered is nobody's now, until the next one serves.
+	if err := os.Remove(filepath.Join(state, "address")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	return nil
 }
 
@@ -274,9 +289,8 @@ func (o *opened) openKeys(in *installation, cfg *archive.Config) error {
 		_, verifier, err := in.ledgerKeys(producer)
 		return verifier, err
 	}
-	cfg.Adoption = func(producer string, checkpoint []byte) (*ledger.Entry, error) {
-		return in.adoption(producer, checkpoint, cfg.Signer)
-	}
+	cfg.Adoption = func(producer string) (*ledger.Entry, error) { return in.adoption(producer, cfg.Signer) }
+	cfg.Adopted = in.adopted
 	tsas, err := in.tsas()
 	if err != nil {
 		return err
@@ -329,11 +343,26 @@ func (o *opened) serveLocalTSA(in *installation) (string, error) {
 	return "http://" + l.Addr().String() + "/", nil
 }
 
+// adoptionFile holds the recovery key's signatures over new keys, by producer, until they stand in the ledgers.
+const adoptionFile = "adoption.json"
+
 // adoption is the entry that takes new keys into use after the old ones were lost: signed with the recovery
-// key, whose public half stands in the first entry of each ledger. Nil when there is none, or when the newest
-// checkpoint is signed by the new key already.
-func (in *installation) adoption(producer string, checkpoint []byte, signer signing.Signer) (*ledger.Entry, error) {
-	text, err := os.ReadFile(in.path("keys", "adoption.json"))
+// key, whose public half stands in the first entry of each ledger. Nil when there is none to write.
+func (in *installation) adoption(producer string, signer signing.Signer) (*ledger.Entry, error) {
+	signatures, err := in.adoptions()
+	signature, ok := signatures[producer]
+	if err != nil || !ok {
+		return nil, err
+	}
+	_, vkey, err := in.ledgerKeys(producer)
+	if err != nil {
+		return nil, err
+	}
+	return &ledger.Entry{Type: ledger.KeyAdded, VKey: vkey, Certificate: signing.Fingerprint(signer.Chain()[0]), Signature: signature}, nil
+}
+
+func (in *installation) adoptions() (map[string]string, error) {
+	text, err := os.ReadFile(in.path("keys", adoptionFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -342,21 +371,61 @@ func (in *installation) adoption(producer string, checkpoint []byte, signer sign
 	}
 	var signatures map[string]string
 	if err := json.Unmarshal(text, &signatures); err != nil {
-		return nil, usagef("keys/adoption.json: %v", err)
+		return nil, usagef("keys/%s: %v", adoptionFile, err)
 	}
-	signature, ok := signatures[producer]
-	_, vkey, err := in.ledgerKeys(producer)
-	if err != nil || !ok {
-		return nil, err
-	}
-	own, err := note.NewVerifier(vkey)
+	return signatures, nil
+}
+
+// adopted notes that the entry stands in a producer's ledger. A crash before it costs a second, equal entry.
+func (in *installation) adopted(producer string) error {
+	signatures, err := in.adoptions()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if _, err := ledger.ParseCheckpoint(checkpoint, note.VerifierList(own)); err == nil {
-		return nil, nil
+	delete(signatures, producer)
+	if len(signatures) == 0 {
+		return os.Remove(in.path("keys", adoptionFile))
 	}
-	return &ledger.Entry{Type: ledger.KeyAdded, VKey: vkey, Certificate: signing.Fingerprint(signer.Chain()[0]), Signature: signature}, nil
+	text, err := json.Marshal(signatures)
+	if err != nil {
+		return err
+	}
+	return writeFile(in.path("keys", adoptionFile), text, 0o600)
+}
+
+// holdAgainstExport refuses a bucket that is behind the marks that an export of the keys carried: it was rolled
+// back, or is another one. The marks are older than the ledgers, so they are no marks to go on from.
+func (o *opened) holdAgainstExport(ctx context.Context, store storage.Store, state string) error {
+	path := filepath.Join(state, exportedHeads)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	heads, err := ledger.OpenHeads(path)
+	if err != nil {
+		return err
+	}
+	for code, head := range heads.All() {
+		if head.Number < 0 {
+			continue
+		}
+		key := ledger.Key(code, head.Number)
+		r, err := store.Get(ctx, key, "", 0, -1)
+		if errors.Is(err, storage.ErrNotFound) {
+			return fmt.Errorf("the bucket lacks %s, which was there when the keys were exported: it was rolled back, or is another one", key)
+		}
+		if err != nil {
+			return err
+		}
+		h := sha256.New()
+		_, err = io.Copy(h, r)
+		if err := errors.Join(err, r.Close()); err != nil {
+			return err
+		}
+		if [32]byte(h.Sum(nil)) != head.Commit {
+			return fmt.Errorf("%s in the bucket is not the commit that was there when the keys were exported", key)
+		}
+	}
+	return nil
 }
 
 // noteSignerKey spells a signer key as golang.org/x/mod/sumdb/note reads it.
