@@ -131,15 +131,38 @@ func ReportURN(installation, producer, id string) string {
 	return "urn:perenne:" + installation + ":" + producer + ":report:" + id
 }
 
-// conclusion is a verdict in the reader's words.
-func conclusion(l Lang, verdict string) string {
-	switch verdict {
+// InWords gives a value of a report (a verdict, a gravity, a protection, …) in the reader's language. Values that
+// are no words of ours are given as they are.
+func InWords(l Lang, value string) string {
+	switch value {
 	case VerdictGood:
 		return l.T("integro", "good")
 	case VerdictDamaged:
 		return l.T("danneggiato", "damaged")
-	default:
+	case VerdictIncomplete:
 		return l.T("incompleto", "incomplete")
+	case Damage:
+		return l.T("danno", "damage")
+	case Warning:
+		return l.T("avviso", "warning")
+	case Notice:
+		return l.T("nota", "notice")
+	case "none":
+		return l.T("nessuno", "none")
+	case "found":
+		return l.T("trovato", "found")
+	case "not checked":
+		return l.T("non verificato", "not checked")
+	case "detection only":
+		return l.T("solo rilevazione", "detection only")
+	case "immutable flag":
+		return l.T("flag di immutabilità", "immutable flag")
+	case Unqualified:
+		return l.T(Unqualified, "not qualified")
+	case Qualified:
+		return l.T(Qualified, "qualified")
+	default:
+		return value
 	}
 }
 
@@ -147,23 +170,23 @@ func conclusion(l Lang, verdict string) string {
 // beyond its kind stays Italian.
 func (r *Report) Text(l Lang) []byte {
 	var b strings.Builder
-	word := strings.ToUpper(conclusion(l, r.Verdict))
+	word := strings.ToUpper(InWords(l, r.Verdict))
 	fmt.Fprintf(&b, l.T("RAPPORTO DI VERIFICA\n\nEnte: %s (%s)\nIdentificativo: %s\nInizio: %s   Fine: %s\n\nEsito: %s\n\n",
 		"INTEGRITY REPORT\n\nBody: %s (%s)\nIdentifier: %s\nStarted: %s   Ended: %s\n\nVerdict: %s\n\n"),
 		r.Producer.Name, r.Producer.Code, r.Identifier, r.Started, r.Ended, word)
 	fmt.Fprintf(&b, l.T("Giornale delle prove: %s, %d righe in %d commit, radice %s\nArretramento (rollback): %s\n",
 		"Ledger: %s, %d entries in %d commits, root %s\nRollback: %s\n"),
-		r.Ledger.Origin, r.Ledger.Size, r.Ledger.Commits, r.Ledger.Root, r.Ledger.Rollback)
+		r.Ledger.Origin, r.Ledger.Size, r.Ledger.Commits, r.Ledger.Root, InWords(l, r.Ledger.Rollback))
 	fmt.Fprintf(&b, l.T("Oggetti attesi %d, letti %d (%d byte), integri %d\n", "Objects expected %d, read %d (%d bytes), good %d\n"),
 		r.Objects.Expected, r.Objects.Read, r.Objects.Bytes, r.Objects.Good)
 	fmt.Fprintf(&b, l.T("Sigilli verificati %d; righe non ancora sigillate %d\nProtezione dello storage: %s\nSigilli e marche temporali: %s\n\n",
 		"Seals checked %d; entries not sealed yet %d\nProtection of the store: %s\nSeals and timestamps: %s\n\n"),
-		r.Seals.Checked, r.Seals.Unsealed, r.Protection, r.Qualification)
+		r.Seals.Checked, r.Seals.Unsealed, InWords(l, r.Protection), InWords(l, r.Qualification))
 	if len(r.Findings) == 0 {
 		b.WriteString(l.T("Nessun rilievo.\n", "No finding.\n"))
 	}
 	for _, f := range r.Findings {
-		fmt.Fprintf(&b, "[%s] %s: %s: %s\n", f.Gravity, f.Object, f.Kind, f.Text)
+		fmt.Fprintf(&b, "[%s] %s: %s: %s\n", InWords(l, f.Gravity), f.Object, f.Kind, f.Text)
 	}
 	for _, n := range r.NotChecked {
 		fmt.Fprintf(&b, l.T("NON VERIFICATO: %s\n", "NOT CHECKED: %s\n"), n)
@@ -294,6 +317,6 @@ func checkReport(ctx context.Context, r io.ReaderAt, size int64, t Trust, l Lang
 	}
 	res.About = rep.Producer.Code
 	res.good(fmt.Sprintf(l.T("integro, con firma%s; verifica che dichiara la data %s: %s, %d oggetti letti, %d rilievi", "whole, signed%s; audit, stated date %s: %s, %d objects read, %d findings"),
-		unqualified(l, rep.Qualification), rep.Ended, conclusion(l, rep.Verdict), rep.Objects.Read, len(rep.Findings)))
+		unqualified(l, rep.Qualification), rep.Ended, InWords(l, rep.Verdict), rep.Objects.Read, len(rep.Findings)))
 	return res, rep, sum
 }

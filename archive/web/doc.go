@@ -40,7 +40,7 @@
 //
 // # Errors
 //
-// Every error is a [Problem] (RFC 9457), in Italian or English by Accept-Language. Statuses follow from
+// Every error of ours is a [Problem] (RFC 9457), in Italian or English by Accept-Language. Statuses follow from
 // archive.Kind in one place, the function statusOf. An unknown producer, a producer that the token is not
 // for, and an unknown identifier get the same bytes with status 404, without an instance: nobody learns
 // from them what exists.

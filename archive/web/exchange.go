@@ -6,9 +6,11 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	pathpkg "path"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -61,6 +63,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 			panic(http.ErrAbortHandler)
 		}
 	}()
+	if s.cfg.ProxyOnly && !s.throughProxy(r) {
+		x.fail(&transportError{status: http.StatusForbidden})
+		return
+	}
 	if !straight(r) {
 		x.fail(notFound())
 		return
@@ -86,6 +92,16 @@ func (s *Server) newExchange(w http.ResponseWriter, r *http.Request) *exchange {
 		h.Set("Strict-Transport-Security", "max-age=31536000")
 	}
 	return x
+}
+
+// throughProxy reports whether a request comes from a trusted proxy, or from this machine.
+func (s *Server) throughProxy(r *http.Request) bool {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return false
+	}
+	from := peer.Addr().Unmap()
+	return from.IsLoopback() || slices.ContainsFunc(s.cfg.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(from) })
 }
 
 // straight reports whether the path is one that could be ours: clean, absolute, nothing escaped. So no path

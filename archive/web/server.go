@@ -22,6 +22,9 @@ type Config struct {
 	Now func() time.Time
 	// TrustedProxies may say in X-Forwarded-For for whom they ask.
 	TrustedProxies []netip.Prefix
+	// ProxyOnly lets nobody in but TrustedProxies and this machine: where a proxy ends TLS, anybody else would
+	// speak in clear.
+	ProxyOnly bool
 
 	// MaxUploads bounds submissions being received at once; 0 means 64.
 	MaxUploads int
@@ -95,6 +98,8 @@ func (s *Server) HTTP() *http.Server {
 		ReadHeaderTimeout: s.cfg.HeaderTimeout,
 		IdleTimeout:       s.cfg.IdleTimeout,
 		MaxHeaderBytes:    maxHeader,
+		// OPTIONS * is no request of ours, and gets the answer of any other.
+		DisableGeneralOptionsHandler: true,
 		// What net/http has to say names addresses of clients: only for who debugs.
 		ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
 	}

@@ -118,7 +118,7 @@ func printReport(w io.Writer, l paper.Lang, answer *web.AuditAnswer, out string,
 		if key := keys[f.ID]; key != "" {
 			document = " (" + key + ")"
 		}
-		fmt.Fprintf(w, "  %s  %s%s  %s  %s\n", gravityWord(f.Gravity, l), f.Object, document, f.Kind, f.Text)
+		fmt.Fprintf(w, "  %s  %s%s  %s  %s\n", paper.InWords(l, f.Gravity), f.Object, document, f.Kind, f.Text)
 	}
 	for _, n := range r.NotChecked {
 		fmt.Fprintf(w, l.T("  non verificato: %s\n", "  not checked: %s\n"), n)
@@ -139,17 +139,6 @@ func verdictWord(verdict string, l paper.Lang) string {
 		return l.T("incompleto", "incomplete")
 	default:
 		return l.T("DANNEGGIATO", "DAMAGED")
-	}
-}
-
-func gravityWord(gravity string, l paper.Lang) string {
-	switch gravity {
-	case paper.Damage:
-		return l.T("danno", "damage")
-	case paper.Warning:
-		return l.T("avviso", "warning")
-	default:
-		return l.T("nota", "note")
 	}
 }
 
@@ -197,7 +186,7 @@ func healthy(h *archive.Health) bool {
 }
 
 func printStatus(w io.Writer, l paper.Lang, h *archive.Health) {
-	fmt.Fprintf(w, l.T("%s  %s  sigillo n. %d (%s)  protezione: %s\n", "%s  %s  seal no. %d (%s)  protection: %s\n"), h.Installation, h.Program, h.Seal, h.Qualification, h.Protection)
+	fmt.Fprintf(w, l.T("%s  %s  sigillo n. %d (%s)  protezione: %s\n", "%s  %s  seal no. %d (%s)  protection: %s\n"), h.Installation, h.Program, h.Seal, paper.InWords(l, h.Qualification), paper.InWords(l, h.Protection))
 	if h.UnsealedSince != "" {
 		fmt.Fprintf(w, l.T("  senza sigillo dal %s  %s\n", "  unsealed since %s  %s\n"), h.UnsealedSince, h.SealError)
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -37,7 +38,8 @@ type Config struct {
 	// TLS is {cert: FILE, key: FILE}, read again when the files change; or the word proxy, when a proxy on
 	// this host or a trusted network ends TLS.
 	TLS TLS `yaml:"tls,omitempty"`
-	// TrustedProxies are the networks whose X-Forwarded-For is believed; needed with tls: proxy.
+	// TrustedProxies are the networks whose X-Forwarded-For is believed; with tls: proxy nobody else is let in, this
+	// machine apart.
 	TrustedProxies []string `yaml:"trusted_proxies,omitempty"`
 	// Metrics is the address of the Prometheus listener, a loopback or private one; empty for none.
 	Metrics string `yaml:"metrics,omitempty"`
@@ -47,12 +49,18 @@ type Config struct {
 	// MaxUploads bounds the submissions received at once; 0 means 64.
 	MaxUploads int `yaml:"max_uploads,omitempty"`
 
-	Store   StoreConfig   `yaml:"store"`
-	Seal    SealConfig    `yaml:"seal"`
-	TSA     TSAConfig     `yaml:"timestamps"`
-	Audit   AuditConfig   `yaml:"audit,omitempty"`
+	// Store says where the bucket is.
+	Store StoreConfig `yaml:"store"`
+	// Seal says who seals packages and papers, and how often the ledgers are timestamped.
+	Seal SealConfig `yaml:"seal"`
+	// TSA says who gives timestamps.
+	TSA TSAConfig `yaml:"timestamps"`
+	// Audit paces the scheduled reading again.
+	Audit AuditConfig `yaml:"audit,omitempty"`
+	// Catalog bounds the search catalog.
 	Catalog CatalogConfig `yaml:"catalog,omitempty"`
-	Locks   LockConfig    `yaml:"locks,omitempty"`
+	// Locks says how far ahead objects are locked.
+	Locks LockConfig `yaml:"locks,omitempty"`
 }
 
 // StoreConfig says where the bucket is.
@@ -88,10 +96,14 @@ type TSAConfig struct {
 
 // TSAEntry is one timestamp authority. Its root certificate must stand in trust/tsa-ca.pem.
 type TSAEntry struct {
-	URL          string   `yaml:"url"`
-	User         string   `yaml:"user,omitempty"`
-	PasswordFile string   `yaml:"password_file,omitempty"`
-	Timeout      Duration `yaml:"timeout,omitempty"`
+	// URL of the service, http or https.
+	URL string `yaml:"url"`
+	// User for HTTP basic authentication, over https or to this machine only.
+	User string `yaml:"user,omitempty"`
+	// PasswordFile holds the user's password.
+	PasswordFile string `yaml:"password_file,omitempty"`
+	// Timeout bounds one exchange; default 15s.
+	Timeout Duration `yaml:"timeout,omitempty"`
 }
 
 // AuditConfig paces the scheduled reading again of everything kept. How often each package is read is the
@@ -145,9 +157,12 @@ func (d Duration) MarshalYAML() (any, error) { return time.Duration(d).String(),
 
 // TLS is either the word proxy or a pair of files.
 type TLS struct {
+	// Proxy: a proxy in front ends TLS.
 	Proxy bool
-	Cert  string
-	Key   string
+	// Cert is the file with the certificate chain, PEM.
+	Cert string
+	// Key is the file with its key, PEM.
+	Key string
 }
 
 // IsZero reports that no TLS is configured.
@@ -162,15 +177,19 @@ func (t *TLS) UnmarshalYAML(n *yaml.Node) error {
 		t.Proxy = true
 		return nil
 	}
+	if n.Kind != yaml.MappingNode {
+		return fmt.Errorf("line %d: tls: want proxy or {cert: FILE, key: FILE}", n.Line)
+	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		switch k, v := n.Content[i].Value, n.Content[i+1].Value; k {
-		case "cert":
-			t.Cert = v
-		case "key":
-			t.Key = v
-		default:
+		k, v := n.Content[i].Value, n.Content[i+1].Value
+		to := map[string]*string{"cert": &t.Cert, "key": &t.Key}[k]
+		if to == nil {
 			return fmt.Errorf("line %d: tls: unknown key %s", n.Content[i].Line, k)
 		}
+		if *to != "" {
+			return fmt.Errorf("line %d: tls: %s stands twice", n.Content[i].Line, k)
+		}
+		*to = v
 	}
 	if t.Cert == "" || t.Key == "" {
 		return fmt.Errorf("line %d: tls: both cert and key are needed", n.Line)
@@ -244,8 +263,12 @@ func (c *Config) check() error {
 		return bad("timestamps", "either local: true or a list of authorities")
 	}
 	for i, t := range c.TSA.Authorities {
-		if t.URL == "" {
-			return bad(fmt.Sprintf("timestamps.authorities[%d].url", i), "is missing")
+		key := fmt.Sprintf("timestamps.authorities[%d]", i)
+		if u, err := url.Parse(t.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return bad(key+".url", "want the http or https address of an RFC 3161 service")
+		}
+		if t.Timeout < 0 {
+			return bad(key+".timeout", "must not be negative")
 		}
 	}
 	return c.checkListen(bad)

@@ -127,5 +127,8 @@ func explain(w io.Writer, l paper.Lang, err error) {
 			}
 			fmt.Fprintf(w, "  [%s]\n", f.Rule)
 		}
+		if p.Existing != "" {
+			fmt.Fprintf(w, l.T("  pacchetto che ha già la chiave: %s\n", "  package that has the key: %s\n"), p.Existing)
+		}
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -49,22 +48,6 @@ func serveCommand() *cli.Command {
 perenne serve --dir p --trust-bucket-head   # after state/ was lost`)
 }
 
-// onlyFrom lets nobody in but the proxies and this machine: with tls: proxy anybody else would speak in clear.
-func onlyFrom(proxies []netip.Prefix, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		peer, err := netip.ParseAddrPort(r.RemoteAddr)
-		allowed := err == nil && peer.Addr().IsLoopback()
-		for _, p := range proxies {
-			allowed = allowed || err == nil && p.Contains(peer.Addr().Unmap())
-		}
-		if !allowed {
-			http.Error(w, "this address is served through its proxy only", http.StatusForbidden)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
 // reachable is the address at which commands on this machine find a listener, which may listen on all of them.
 func reachable(a net.Addr) string {
 	host, port, err := net.SplitHostPort(a.String())
@@ -92,16 +75,13 @@ func (in *installation) serve(ctx context.Context, opt openOptions) (err error) 
 	defer func() { err = errors.Join(err, o.Close()) }()
 	server := web.NewServer(web.Config{
 		Archive: o.Archive, Tokens: in.tokens(opt.Log), Log: opt.Log, Now: time.Now,
-		TrustedProxies: in.config.proxies(), MaxUploads: in.config.MaxUploads, Public: !in.config.PrivateLedgers,
+		TrustedProxies: in.config.proxies(), ProxyOnly: in.config.TLS.Proxy, MaxUploads: in.config.MaxUploads, Public: !in.config.PrivateLedgers,
 	})
 	listener, err := in.listen()
 	if err != nil {
 		return err
 	}
 	main := server.HTTP()
-	if in.config.TLS.Proxy {
-		main.Handler = onlyFrom(in.config.proxies(), main.Handler)
-	}
 	g, ctx := errgroup.WithContext(ctx)
 	serveUntil(ctx, g, main, listener, server.Drain)
 	if in.config.Metrics != "" {

@@ -182,6 +182,10 @@ func TestConfigurationNamesTheKeyAndTheReason(t *testing.T) {
 		"no TSA":       {func(c *Config) { c.TSA = TSAConfig{} }, "timestamps"},
 		"two TSAs":     {func(c *Config) { c.TSA.Authorities = []TSAEntry{{URL: "http://x"}} }, "timestamps"},
 		"TSA url":      {func(c *Config) { c.TSA = TSAConfig{Authorities: []TSAEntry{{}}} }, "timestamps.authorities[0].url"},
+		"TSA scheme":   {func(c *Config) { c.TSA = TSAConfig{Authorities: []TSAEntry{{URL: "ftp:x"}}} }, "timestamps.authorities[0].url"},
+		"TSA timeout": {func(c *Config) {
+			c.TSA = TSAConfig{Authorities: []TSAEntry{{URL: "https://tsa.example/", Timeout: -1}}}
+		}, "timestamps.authorities[0].timeout"},
 		"listen":       {func(c *Config) { c.Listen = "8420" }, "listen"},
 		"public":       {func(c *Config) { c.Listen = "0.0.0.0:8420" }, "listen"},
 		"proxy":        {func(c *Config) { c.Listen, c.TLS.Proxy = "0.0.0.0:8420", true }, "trusted_proxies"},
@@ -206,6 +210,22 @@ func TestConfigurationNamesTheKeyAndTheReason(t *testing.T) {
 		vary(&cfg)
 		if err := cfg.check(); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestTLSIsNotGuessed(t *testing.T) {
+	in := testInstallation(t, nil)
+	plain, err := os.ReadFile(in.path("perenne.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tls := range []string{"{cert: a, cert: b, key: k}", "[cert, a, key, k]", "maybe", "{cert: a}", "{cert: a, key: k, ca: c}"} {
+		if err := os.WriteFile(in.path("perenne.yaml"), append(plain, "tls: "+tls+"\n"...), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := findInstallation(in.root); exitCode(err) != exitUsage || !strings.Contains(err.Error(), "tls") {
+			t.Errorf("tls: %s: got %v, want a usage error that names tls", tls, err)
 		}
 	}
 }

@@ -145,7 +145,11 @@ func (in *installation) openStore(root string) (storage.Store, error) {
 	if err != nil {
 		return nil, usagef("perenne.yaml: store.immutable: %v", err)
 	}
-	return dir.Open(root, dir.Options{Immutable: immutable})
+	s, err := dir.Open(root, dir.Options{Immutable: immutable})
+	if err != nil {
+		return nil, usagef("perenne.yaml: store.dir: %v", err)
+	}
+	return s, nil
 }
 
 // doubtFile in the state says that an audit found the catalog wrong.
@@ -234,6 +238,9 @@ func (in *installation) sealer() (signing.Signer, error) {
 			return nil, usagef("perenne.yaml: seal.password_file: %v", err)
 		}
 		password = strings.TrimRight(string(text), "\r\n")
+		if key, err := os.ReadFile(in.within(in.config.Seal.Key)); err == nil && bytes.Contains(key, []byte("-----BEGIN")) {
+			return nil, usagef("perenne.yaml: seal.password_file: seal.key is PEM, whose key has no password")
+		}
 	}
 	key, chain, err := signing.LoadKey(in.within(in.config.Seal.Key), password)
 	if err != nil {
