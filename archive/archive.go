@@ -70,7 +70,8 @@ type Config struct {
 	AuditTick time.Duration
 	// AuditBudget bounds the bytes one tick reads; 0 means no bound.
 	AuditBudget int64
-	// LockHorizon is how far ahead objects are locked (DESIGN: Locks).
+	// LockHorizon is how far ahead objects are locked, on stores that keep dates: never further, so that a wrong
+	// deposit can be erased within it.
 	LockHorizon time.Duration
 	// TrustBucketHead takes the bucket's ledgers as they are, once, where this machine has no mark of them.
 	TrustBucketHead bool

@@ -24,7 +24,7 @@
 //
 // # The order of effects
 //
-// submit.go is the spine: receive, admit, look up, pack, store, commit, index, seal, answer. Behind each step
+// submit.go is the spine: receive, look up, admit, pack, store, commit, index, seal, answer. Behind each step
 // stands what a crash there leaves. There is no other recovery: Open reads the ledgers on from their marks and
 // runs the same code.
 //

@@ -15,7 +15,7 @@ import (
 // idText is the alphabet of identifiers: RFC 4648 base32, lower case, no padding; 160 bits are 32 characters.
 var idText = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
-// packageID derives a package's identifier from what was submitted (DESIGN 4.2, Identity): retries meet, and
+// packageID derives a package's identifier from what was submitted (docs/formats.md §5): retries meet, and
 // whoever lacks the name key learns nothing from it.
 func (p *producer) packageID(key policies.Key, generation int64, metadata string, files []paper.BodyFile) (string, error) {
 	type file struct {
