@@ -230,7 +230,6 @@ func (l *Log) write(ctx context.Context, batch []*pending) {
 			fail(batch, fmt.Errorf("%w: %w", storage.ErrUnknown, err))
 			return
 		}
-		l.tiler.poke()
 		if theirs == nil {
 			for i, p := range batch {
 				p.done <- answer{committed: c.committed(c.First + int64(i))}

@@ -237,6 +237,7 @@ func (l *Log) adopt(ctx context.Context, c *Commit, next chain, stored []tlog.Ha
 	defer l.mu.Unlock()
 	l.chain, l.head, l.checkpoint = next, head, c.Checkpoint
 	l.remember(c)
+	l.tiler.poke() // also for a commit of another daemon, which may never have put the tiles it fills
 	return nil
 }
 
