@@ -155,12 +155,20 @@ func (a *Archive) sealTree(ctx context.Context, n int64) (*sealTree, error) {
 	if st := a.trees.get(n); st != nil {
 		return st, nil
 	}
-	made, err := once(ctx, &a.trees.making, strconv.FormatInt(n, 10), func(ctx context.Context) (any, error) { return a.makeTree(ctx, n) })
+	made, err := once(ctx, &a.trees.making, strconv.FormatInt(n, 10), func(ctx context.Context) (any, error) {
+		if st := a.trees.get(n); st != nil { // made by one that ended between the look above and this turn
+			return st, nil
+		}
+		st, err := a.makeTree(ctx, n)
+		if err == nil {
+			a.trees.keep(n, st)
+		}
+		return st, err
+	})
 	if err != nil {
 		return nil, err
 	}
 	st, _ := made.(*sealTree)
-	a.trees.keep(n, st)
 	return st, nil
 }
 

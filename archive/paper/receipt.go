@@ -386,8 +386,8 @@ func (r *Receipt) checkEvidence(t Trust, l Lang, p *ledger.Proof, res *Result, c
 // checkRecord verifies the evidence record, and that root and time beside it are its own.
 func (r *Receipt) checkRecord(t Trust, sum [32]byte) (evidence.Proof, error) {
 	der, err := base64.StdEncoding.Strict().DecodeString(r.Evidence.Record)
-	if err != nil {
-		return evidence.Proof{}, errors.New("the record is not base64")
+	if err != nil || base64.StdEncoding.EncodeToString(der) != r.Evidence.Record { // decoding passes over line ends
+		return evidence.Proof{}, errors.New("the record is not base64 in its one form")
 	}
 	proof, err := CheckRecord(t, der, sum)
 	if err != nil {

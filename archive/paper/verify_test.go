@@ -271,3 +271,18 @@ func TestAnArchiveClaimsNoMoreThanItsTimestamps(t *testing.T) {
 		}
 	}
 }
+
+// Decoding base64 passes over line ends: a record spelt with one is not the record.
+func TestARecordHasOneSpelling(t *testing.T) {
+	b := archivetest.New(t, storagetest.NewMem(t))
+	a := b.MustOpen()
+	r, err := a.Submit(ctx, archivetest.Determina("1", "uno").Submission(archivetest.Montesole))
+	must(t, err)
+	for _, end := range []string{"\n", "\r"} {
+		spelt := *r
+		spelt.Evidence.Record = r.Evidence.Record[:40] + end + r.Evidence.Record[40:]
+		if res := paper.Verify(ctx, b.Trust, paper.Italian, []paper.File{file("receipt", marshalled(t, &spelt))})[0]; res.Verdict() != paper.Wrong {
+			t.Errorf("with %q inside: got %v, want wrong", end, res.Verdict())
+		}
+	}
+}

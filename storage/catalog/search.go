@@ -145,6 +145,9 @@ func parseCursor(s string) (at position, err error) {
 		return at, fmt.Errorf("%w: %q is not a cursor", ErrQuery, s)
 	}
 	copy(at[:], b)
+	if cursor(at) != s { // decoding passes over line ends
+		return position{}, fmt.Errorf("%w: %q is not a cursor", ErrQuery, s)
+	}
 	return at, nil
 }
 
