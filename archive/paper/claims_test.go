@@ -112,7 +112,7 @@ func writeReport(t testing.TB, kit *signingtest.Kit, rep *paper.Report, at time.
 
 func TestAReportThatOutgrowsOtherMembersIsReadBack(t *testing.T) {
 	if testing.Short() {
-		t.Skip("writes and reads 65 MiB")
+		t.Skip("writes and reads 65 MiB; left out by -short")
 	}
 	kit := signingtest.New(t)
 	now := kitNow()

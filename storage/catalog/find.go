@@ -59,19 +59,10 @@ func (c *Catalog) Generations(producer, keyHMAC string) (all []Record, err error
 }
 
 func byID(txn *badger.Txn, producer string, t tenant, id string) (Record, bool, error) {
-	item, err := txn.Get(identityKey(t, id))
-	if errors.Is(err, badger.ErrKeyNotFound) {
-		return Record{}, false, nil
-	}
-	if err != nil {
-		return Record{}, false, err
-	}
-	var r Record
-	err = item.Value(func(v []byte) (err error) {
-		r, err = followed(txn, producer, t, v)
-		return err
+	r, found, err := recordOf(txn, identityKey(t, id), func(v []byte) (Record, error) {
+		return followed(txn, producer, t, v)
 	})
-	if err != nil || r.ID != id {
+	if err != nil || !found || r.ID != id {
 		return Record{}, false, err
 	}
 	return r, true, nil
@@ -92,7 +83,14 @@ func followed(txn *badger.Txn, producer string, t tenant, value []byte) (Record,
 }
 
 func byPosition(txn *badger.Txn, producer string, t tenant, at position) (Record, bool, error) {
-	item, err := txn.Get(recordKey(t, at))
+	return recordOf(txn, recordKey(t, at), func(v []byte) (Record, error) {
+		return recordAt(producer, at, v)
+	})
+}
+
+// recordOf gives the record that read makes of a key's value; a key that is not there is no error.
+func recordOf(txn *badger.Txn, key []byte, read func(value []byte) (Record, error)) (Record, bool, error) {
+	item, err := txn.Get(key)
 	if errors.Is(err, badger.ErrKeyNotFound) {
 		return Record{}, false, nil
 	}
@@ -101,7 +99,7 @@ func byPosition(txn *badger.Txn, producer string, t tenant, at position) (Record
 	}
 	var r Record
 	err = item.Value(func(v []byte) (err error) {
-		r, err = recordAt(producer, at, v)
+		r, err = read(v)
 		return err
 	})
 	return r, err == nil, err
