@@ -1,6 +1,7 @@
 package signing
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/rand"
 	"crypto/sha256"
@@ -83,6 +84,30 @@ func (r *Responder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	w.Header().Set("Content-Type", replyType)
 	_, _ = w.Write(reply) // a client that left does not want to know
 }
+
+// RoundTrip answers as ServeHTTP does, for a client in the same process.
+func (r *Responder) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.Body != nil {
+		defer func() { _ = req.Body.Close() }()
+	}
+	a := &inMemory{status: http.StatusOK, header: http.Header{}}
+	r.ServeHTTP(a, req)
+	return &http.Response{
+		Status: http.StatusText(a.status), StatusCode: a.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: a.header,
+		Body: io.NopCloser(&a.body), ContentLength: int64(a.body.Len()), Request: req,
+	}, nil
+}
+
+// inMemory is an answer that goes nowhere.
+type inMemory struct {
+	status int
+	header http.Header
+	body   bytes.Buffer
+}
+
+func (a *inMemory) Header() http.Header         { return a.header }
+func (a *inMemory) WriteHeader(status int)      { a.status = status }
+func (a *inMemory) Write(b []byte) (int, error) { return a.body.Write(b) }
 
 // answer makes the TimeStampResp for a TimeStampReq.
 func (r *Responder) answer(body []byte) ([]byte, error) {

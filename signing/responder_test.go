@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"io"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -199,4 +200,25 @@ func FuzzResponder(f *testing.F) {
 			t.Errorf("got HTTP %d", resp.Code)
 		}
 	})
+}
+
+func TestResponderAnswersInTheSameProcessAsOverHTTP(t *testing.T) {
+	r := responder(t)
+	body := query(t, timestamp.Request{HashAlgorithm: crypto.SHA256, HashedMessage: make([]byte, 32), Certificates: true, Nonce: big.NewInt(7)})
+	resp, err := (&http.Client{Transport: r}).Post("http://localhost/", "application/timestamp-query", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "application/timestamp-reply" {
+		t.Fatalf("HTTP %d, %v, %v", resp.StatusCode, resp.Header, err)
+	}
+	if _, err := timestamp.ParseResponse(text); err != nil {
+		t.Error(err)
+	}
+	resp, err = (&http.Client{Transport: r}).Get("http://localhost/")
+	if err != nil || resp.StatusCode != http.StatusMethodNotAllowed {
+		t.Errorf("GET: got %v, %v", resp, err)
+	}
 }

@@ -2,7 +2,7 @@
 //
 // A store maps keys to objects. An object is created once, whole, and never changes: nothing in [Store]
 // overwrites. What a lawful disposal, a repair or a derived object needs stands in optional interfaces
-// beside it ([Locker], [Eraser], [Restorer], [Replacer], [Stager]), found by type assertion.
+// beside it ([Locker], [Eraser], [Restorer], [Replacer], [Adopter], [Stager], [Prober]), found by type assertion.
 //
 // # Keys
 //
@@ -69,6 +69,7 @@ type Store interface {
 	// Get opens n bytes from offset of the object, n < 0 meaning all the rest; version "" means the
 	// newest. The bytes are as the store has them: callers check digests. A missing object is ErrNotFound,
 	// before the first byte. A range that ends beyond the object gives what there is, then io.EOF.
+	// On a store with versions or dates the reader is also [Described].
 	Get(ctx context.Context, key, version string, offset, n int64) (io.ReadCloser, error)
 
 	// Stat tells what the store says of key: evidence of nothing, since only reading proves bytes.
@@ -100,6 +101,63 @@ type Version struct {
 	RetainUntil time.Time
 }
 
+// Historian is a store that tells which versions there are with fewer requests than Stat, which tells their locks too.
+type Historian interface {
+	// History tells the versions and delete markers of key, newest first, as List does: their locks need not be there.
+	// ErrNotFound when there are none.
+	History(ctx context.Context, key string) ([]Version, error)
+}
+
+// History is that of [Historian], or what Stat tells.
+func History(ctx context.Context, s Store, key string) ([]Version, error) {
+	if h, ok := s.(Historian); ok {
+		return h.History(ctx, key)
+	}
+	o, err := s.Stat(ctx, key)
+	return o.Versions, err
+}
+
+// Versions yields the versions of key that are no delete markers, newest first: where the newest object is not the
+// one that is meant, an older one may be. ErrNotFound when there is not even a marker.
+func Versions(ctx context.Context, s Store, key string) iter.Seq2[Version, error] {
+	return func(yield func(Version, error) bool) {
+		all, err := History(ctx, s, key)
+		if err != nil {
+			yield(Version{}, err)
+			return
+		}
+		for _, v := range all {
+			if !v.Marker && !yield(v, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Described is what a reader that Get returned says of the version it reads, from the headers of the same answer:
+// no further request is made for it. Audits read locks from it, so a store that has locks implements it on every
+// reader; the embedded one has neither versions nor dates, and does not.
+type Described interface {
+	// Version is the version being read, as List names it.
+	Version() string
+	// RetainUntil is the end of its lock; zero when it has none.
+	RetainUntil() time.Time
+}
+
+// Keeper keeps exact bytes of objects apart from the store: the spool, a copy of the bucket. Repairs ask it for
+// what the store has lost.
+type Keeper interface {
+	// Recall opens bytes kept for key: those with this SHA-256; where sum is zero, since nobody knows it, the
+	// newest. ErrNotFound when there are none. The caller checks what it reads.
+	Recall(ctx context.Context, key string, sum [32]byte) (io.ReadCloser, error)
+}
+
+// Sweeper is a store in which crashes leave what no listing shows and what costs room.
+type Sweeper interface {
+	// Sweep removes what was begun more than a day ago and never became an object; it says how many there were.
+	Sweep(ctx context.Context) (removed int, err error)
+}
+
 // Locker is a store that keeps retention dates itself.
 type Locker interface {
 	// Extend moves the lock of a version to until; it never shortens one.
@@ -114,6 +172,15 @@ type Eraser interface {
 	// ledger entry or the reason that allows it and must not be empty. ErrLocked when a lock or hold still
 	// stands; ErrNotFound when there is nothing. When it returns nil the removal is durable.
 	Erase(ctx context.Context, key, version, why string) error
+}
+
+// Adopter is a store that answers for what it was given, until the place where it lies has proved to keep it: the spool.
+// Whoever rests an answer on an object that somebody else put has it adopted first.
+type Adopter interface {
+	// Adopt takes over the answer for an object that lies under key already: when it returns nil, exactly the bytes
+	// r[0:Size] are as safe as if their Put had returned nil here. It writes nothing under key. Where those bytes are
+	// taken from the store, ErrDigest says that it gave others than the caller announces. ErrFull: no room for them.
+	Adopt(ctx context.Context, key string, r io.ReaderAt, o PutOptions) error
 }
 
 // Restorer puts back an object that a store has lost or damaged.

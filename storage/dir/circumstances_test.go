@@ -47,6 +47,14 @@ func inOtherCircumstances(what, root string) error {
 		err = small(root, "size=16m,nr_inodes=40", fillInodes)
 	case "read-only":
 		err = small(root, "size=1m", readOnly)
+	case "probe-full":
+		err = small(root, "size=1m", probeFull)
+	case "probe-inodes":
+		err = small(root, "size=16m,nr_inodes=40", probeInodes)
+	case "probe-read-only":
+		err = small(root, "size=1m", probeReadOnly)
+	case "probe-mounted":
+		err = small(root, "size=1m", probeMounted)
 	case "user":
 		err = asUser(root)
 	default:

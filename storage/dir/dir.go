@@ -59,17 +59,21 @@ import (
 type Options struct {
 	// Immutable says whether objects get the immutable flag.
 	Immutable Immutable
+	// Crash is nil but in tests, which use it to die at a labelled step in the making of a key.
+	Crash func(label, key string)
 }
 
 // Store is the folder. Its methods may be called concurrently, by several processes each with a Store of its own.
 type Store struct {
-	path    string
-	root    *os.File
-	flags   bool // objects get the immutable flag
-	unnamed bool // the file system knows O_TMPFILE, and /proc is there to link what it made
+	path      string
+	root      *os.File
+	immutable Immutable // as asked for
+	flags     bool      // objects get the immutable flag
+	unnamed   bool      // the file system knows O_TMPFILE, and /proc is there to link what it made
 
 	// syncing is [fsync], apart from tests that watch it or let it fail.
 	syncing func(fd int, name string) error
+	crash   func(label, key string)
 
 	mu      sync.Mutex
 	own     *room            // made when first needed
@@ -101,7 +105,10 @@ func Open(root string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s := &Store{path: path, root: f, syncing: fsync, settled: map[string]birth{}}
+	if o.Crash == nil {
+		o.Crash = func(string, string) {}
+	}
+	s := &Store{path: path, root: f, immutable: o.Immutable, syncing: fsync, crash: o.Crash, settled: map[string]birth{}}
 	if err := s.start(o.Immutable); err != nil {
 		_ = f.Close()
 		return nil, fmt.Errorf("open store %s: %w", root, err)

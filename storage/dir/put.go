@@ -55,6 +55,7 @@ func (s *Store) create(ctx context.Context, key string, d *draft) error {
 		return err
 	}
 	defer takeBack()
+	s.crash("dir.drafted", key) // leaves nothing under the key
 	for range tries {
 		if err = ctx.Err(); err != nil {
 			return err
@@ -81,9 +82,11 @@ func (s *Store) link(key string, d *draft) error {
 	case err != nil:
 		return fault(fmt.Errorf("link: %w", err))
 	}
+	s.crash("dir.linked", key) // leaves the whole object, or after a power cut nothing
 	if err := s.settle(b); err != nil {
 		return fmt.Errorf("%w: sync of the folder: %w", storage.ErrUnknown, err)
 	}
+	s.crash("dir.settled", key) // leaves the object, perhaps without its flag
 	return s.protect(key, d.fd())
 }
 

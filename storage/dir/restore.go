@@ -111,6 +111,7 @@ func (s *Store) rename(key string, d *draft) error {
 		return fault(fmt.Errorf("rename: %w", err))
 	}
 	d.name = ""
+	s.crash("dir.renamed", key) // leaves the old bytes or the new ones
 	if err := s.settle(b); err != nil {
 		return fmt.Errorf("%w: sync of the folder: %w", storage.ErrUnknown, err)
 	}

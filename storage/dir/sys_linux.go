@@ -74,3 +74,34 @@ func born(fd int) (birth, bool) {
 	}
 	return birth{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino, st.Btime.Sec, int64(st.Btime.Nsec)}, true
 }
+
+// kinds are the file systems that are more, or less, than a disk of this machine, by the magic of statfs(2).
+var kinds = map[uint32]kind{
+	0x6969:     {"NFS", true},
+	0x517b:     {"SMB", true},
+	0xff534d42: {"CIFS", true},
+	0xfe534d42: {"SMB2", true},
+	0x00c36400: {"Ceph", true},
+	0x5346414f: {"AFS", true},
+	0x6b414653: {"AFS", true},
+	0x73757245: {"Coda", true},
+	0x564c:     {"NCP", true},
+	0x01021997: {"9P", true},
+	0x0bd00bd0: {"Lustre", true},
+	0x47504653: {"GPFS", true},
+	0x7461636f: {"OCFS2", true},
+	0x01161970: {"GFS2", true},
+	0x786f4256: {"VirtualBox shared folders", true},
+	0x65735546: {"FUSE, which may lead anywhere", false},
+	0x794c7630: {"overlayfs: in a container its upper layer goes with the container", false},
+	0x01021994: {"tmpfs: it is gone when the machine is switched off", false},
+	0x858458f6: {"ramfs: it is gone when the machine is switched off", false},
+}
+
+func fileSystem(fd int) (kind, error) {
+	var st unix.Statfs_t
+	if err := again(func() error { return unix.Fstatfs(fd, &st) }); err != nil {
+		return kind{}, err
+	}
+	return kinds[uint32(st.Type)], nil //nolint:gosec // the magic numbers have 32 bits; some systems extend their sign
+}

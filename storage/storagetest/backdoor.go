@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -56,6 +57,20 @@ func (m *Mem) Flip(key string, bit int) {
 	})
 }
 
+// Rot makes the newest version of key one that Get fails to give for good, as a server does that finds its own file damaged.
+func (m *Mem) Rot(key string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.newest("rot", key).rotten = true
+}
+
+// Unrot takes Rot back.
+func (m *Mem) Unrot(key string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.newest("unrot", key).rotten = false
+}
+
 // Overwrite puts data in the place of key's newest version.
 func (m *Mem) Overwrite(key string, data []byte) {
 	m.t.Helper()
@@ -96,6 +111,30 @@ func (m *Mem) DeleteVersion(key, id string) {
 		return
 	}
 	m.drop(key)
+}
+
+// Lose removes the n newest versions, as the power cut of a store that never syncs does, and returns their keys,
+// oldest first. What was acknowledged stays remembered: other bytes put under the same keys fail the test.
+func (m *Mem) Lose(n int) []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var lost []string
+	for ; n > 0 && len(m.keys) > 0; n-- {
+		newest, at := "", -1
+		for key, vs := range m.objects {
+			if i, err := strconv.Atoi(vs[0].id[1:]); err == nil && i > at {
+				newest, at = key, i
+			}
+		}
+		if rest := m.objects[newest][1:]; len(rest) > 0 {
+			m.objects[newest] = rest
+		} else {
+			m.drop(newest)
+		}
+		lost = append(lost, newest)
+	}
+	slices.Reverse(lost)
+	return lost
 }
 
 // Forget removes every version of key and what was acknowledged under it: other bytes may be put there.

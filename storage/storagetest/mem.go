@@ -67,6 +67,7 @@ type version struct {
 	id     string
 	data   []byte
 	marker bool
+	rotten bool // Get fails
 	retain time.Time
 	hold   bool
 }
@@ -173,8 +174,8 @@ func (m *Mem) has(key string, o storage.PutOptions) bool {
 	if err != nil {
 		return false
 	}
-	data := m.objects[key][i].data
-	return int64(len(data)) == o.Size && sha256.Sum256(data) == o.SHA256
+	v := m.objects[key][i]
+	return !v.rotten && int64(len(v.data)) == o.Size && sha256.Sum256(v.data) == o.SHA256
 }
 
 // Replace implements [storage.Replacer].
@@ -332,12 +333,15 @@ func (m *Mem) Get(ctx context.Context, key, id string, offset, n int64) (io.Read
 	if err != nil || !apply || m.objects[key][i].marker {
 		return fail(storage.ErrNotFound)
 	}
-	data := m.objects[key][i].data
-	data = data[min(offset, int64(len(data))):]
+	v := m.objects[key][i]
+	if v.rotten {
+		return fail(fmt.Errorf("version %s: 503, unreadable", v.id))
+	}
+	data := v.data[min(offset, int64(len(v.data))):]
 	if n >= 0 {
 		data = data[:min(n, int64(len(data)))]
 	}
-	return &memReader{bytes: bytes.NewReader(data), ctx: ctx, closed: m.lend("get " + key)}, nil
+	return &memReader{bytes: bytes.NewReader(data), ctx: ctx, closed: m.lend("get " + key), id: v.id, retain: v.retain}, nil
 }
 
 // lend remembers that the caller has something to close. The caller holds mu.
@@ -355,7 +359,15 @@ type memReader struct {
 	bytes  *bytes.Reader
 	ctx    context.Context
 	closed func()
+	id     string
+	retain time.Time
 }
+
+// Version implements [storage.Described].
+func (r *memReader) Version() string { return r.id }
+
+// RetainUntil implements [storage.Described].
+func (r *memReader) RetainUntil() time.Time { return r.retain }
 
 func (r *memReader) Read(p []byte) (int, error) {
 	if err := r.ctx.Err(); err != nil {

@@ -44,6 +44,9 @@ func locks(ctx context.Context, s storage.Store) error {
 			return fmt.Errorf("stat after extending to %v: got %v, %w, want %v", until, o.RetainUntil, orNil(err), want)
 		}
 	}
+	if err := described(ctx, s, key); err != nil {
+		return err
+	}
 	if err := l.Extend(ctx, "t-locks/none", "", far); err == nil {
 		return errors.New("extend of a missing object: got no error")
 	}
@@ -58,6 +61,26 @@ func locks(ctx context.Context, s storage.Store) error {
 		}
 	}
 	return holds(ctx, s, key, data)
+}
+
+// described holds what the reader of a Get tells against what Stat says.
+func described(ctx context.Context, s storage.Store, key string) error {
+	o, err := s.Stat(ctx, key)
+	if err != nil {
+		return err
+	}
+	r, err := s.Get(ctx, key, "", 0, -1)
+	if err != nil {
+		return err
+	}
+	d, ok := r.(storage.Described)
+	if err := r.Close(); err != nil || !ok {
+		return fmt.Errorf("the reader of a store with locks does not tell them: %w", orNil(err))
+	}
+	if d.Version() != o.Versions[0].ID || !d.RetainUntil().Equal(o.RetainUntil) {
+		return fmt.Errorf("the reader tells of version %q locked until %v, stat of %q until %v", d.Version(), d.RetainUntil(), o.Versions[0].ID, o.RetainUntil)
+	}
+	return nil
 }
 
 func erasing(ctx context.Context, s storage.Store) error {

@@ -450,10 +450,55 @@ var plants = []struct {
 			return f.Mem.Extend(ctx, key, version, until)
 		}
 	}},
+	{"reader does not tell its lock", "locks-hold-and-never-shorten", func(f *faulty) {
+		f.get = func(ctx context.Context, key, version string, offset, n int64) (io.ReadCloser, error) {
+			r, err := f.Mem.Get(ctx, key, version, offset, n)
+			if err != nil {
+				return nil, err
+			}
+			return struct{ io.ReadCloser }{r}, nil
+		}
+	}},
 	{"lock does not hold", "locks-hold-and-never-shorten", func(f *faulty) {
 		f.erase = func(ctx context.Context, key, version, why string) error {
 			f.Unlock(key)
 			return f.Mem.Erase(ctx, key, version, why)
+		}
+	}},
+	{"hold is not heeded", "holds-forbid-erasure", func(f *faulty) {
+		f.erase = func(ctx context.Context, key, version, why string) error {
+			f.Unlock(key)
+			return f.Mem.Erase(ctx, key, version, why)
+		}
+	}},
+	{"only the newest version's hold is heeded", "holds-forbid-erasure", func(f *faulty) {
+		f.erase = func(ctx context.Context, key, version, why string) error {
+			if version == "" {
+				f.Unlock(key)
+			}
+			return f.Mem.Erase(ctx, key, version, why)
+		}
+	}},
+	{"older versions are not listed", "versions-stay-what-they-were", func(f *faulty) {
+		f.list = func(ctx context.Context, prefix, after string) iter.Seq2[storage.Version, error] {
+			return func(yield func(storage.Version, error) bool) {
+				for v, err := range f.Mem.List(ctx, prefix, after) {
+					if (err != nil || v.Latest) && !yield(v, err) {
+						return
+					}
+				}
+			}
+		}
+	}},
+	{"restore overwrites the version that is there", "versions-stay-what-they-were", func(f *faulty) {
+		f.restore = func(ctx context.Context, key string, r io.ReaderAt, o storage.PutOptions) error {
+			if err := f.Mem.Restore(ctx, key, r, o); err != nil {
+				return err
+			}
+			if o, err := f.Mem.Stat(ctx, key); err == nil && len(o.Versions) > 1 {
+				f.DeleteVersion(key, o.Versions[1].ID)
+			}
+			return nil
 		}
 	}},
 	{"erase wants no reason", "erase-says-why-and-leaves-nothing", func(f *faulty) {

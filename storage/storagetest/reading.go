@@ -60,6 +60,9 @@ func missing(ctx context.Context, s storage.Store) error {
 		if _, err := s.Stat(ctx, key); !errors.Is(err, storage.ErrNotFound) {
 			return fmt.Errorf("stat %s: got %w, want ErrNotFound", key, orNil(err))
 		}
+		if _, err := storage.History(ctx, s, key); !errors.Is(err, storage.ErrNotFound) {
+			return fmt.Errorf("history of %s: got %w, want ErrNotFound", key, orNil(err))
+		}
 	}
 	r, err := s.Get(ctx, "t-missing/a/b", "no-such-version", 0, -1)
 	if err == nil {

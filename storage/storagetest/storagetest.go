@@ -73,6 +73,8 @@ func Checks() []Check {
 		{"listing-stays-whole-while-others-write", listingUnderWrites},
 		{"cancelled-reads-end", cancelledReads},
 		{"locks-hold-and-never-shorten", locks},
+		{"holds-forbid-erasure", holding},
+		{"versions-stay-what-they-were", versionsKept},
 		{"erase-says-why-and-leaves-nothing", erasing},
 		{"restore-brings-exactly-the-bytes-named", restoring},
 		{"replace-is-atomic-and-for-derived-objects-only", replacing},
@@ -129,6 +131,15 @@ func holds(ctx context.Context, s storage.Store, key string, want []byte) error 
 	if v := o.Versions[0]; v.Key != key || !v.Latest || v.Marker || v.Size != o.Size {
 		return fmt.Errorf("stat %s: got newest version %+v, want the latest with size %d", key, v, o.Size)
 	}
+	all, err := storage.History(ctx, s, key)
+	if err != nil || len(all) != len(o.Versions) {
+		return fmt.Errorf("history of %s: got %+v, %w, want the versions that Stat tells: %+v", key, all, orNil(err), o.Versions)
+	}
+	for i := range all {
+		if all[i].ID != o.Versions[i].ID || all[i].Marker != o.Versions[i].Marker {
+			return fmt.Errorf("history of %s: got %+v, want the versions that Stat tells: %+v", key, all, o.Versions)
+		}
+	}
 	found := 0
 	for v, err := range s.List(ctx, key, "") {
 		if err != nil {
@@ -154,6 +165,9 @@ func absent(ctx context.Context, s storage.Store, key string) error {
 	}
 	if o, err := s.Stat(ctx, key); !errors.Is(err, storage.ErrNotFound) {
 		return fmt.Errorf("stat %s: got %+v, %w, want ErrNotFound", key, o, orNil(err))
+	}
+	if all, err := storage.History(ctx, s, key); !errors.Is(err, storage.ErrNotFound) {
+		return fmt.Errorf("history of %s: got %+v, %w, want ErrNotFound", key, all, orNil(err))
 	}
 	for v, err := range s.List(ctx, key, "") {
 		if err != nil {
