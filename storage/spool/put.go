@@ -1,0 +1,243 @@
+package spool
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/marchesud/perenne/storage"
+)
+
+// Put implements [storage.Store]: the bytes are held here, synced, before the store behind is asked. When that
+// answers neither yes nor no they stay, and are put again later whatever the caller does.
+func (s *Spool) Put(ctx context.Context, key string, r io.ReaderAt, o storage.PutOptions) error {
+	return s.write(ctx, "put", s.inner.Put, key, r, o)
+}
+
+// Restore implements [storage.Restorer]. Bytes that are restored are held like those that are put.
+func (s *Spool) Restore(ctx context.Context, key string, r io.ReaderAt, o storage.PutOptions) error {
+	return s.write(ctx, "restore", s.inner.Restore, key, r, o)
+}
+
+func (s *Spool) write(
+	ctx context.Context, op string, to func(context.Context, string, io.ReaderAt, storage.PutOptions) error,
+	key string, r io.ReaderAt, o storage.PutOptions,
+) error {
+	if err := storage.ValidKey(key); err != nil {
+		return fmt.Errorf("%s: %w", op, err)
+	}
+	if storage.Replaceable(key) {
+		return to(ctx, key, plain(r, o), o)
+	}
+	st, staged := r.(*staging)
+	if staged {
+		st.mu.Lock()
+		defer st.mu.Unlock()
+		if st.kept {
+			return fmt.Errorf("%s %s: %w", op, key, errKept)
+		}
+	}
+	it, err := s.hold(ctx, key, r, o)
+	if err != nil {
+		return fmt.Errorf("%s %s: spool: %w", op, key, err)
+	}
+	s.crash("spool.synced") // crash: the copy, which the next process puts
+	if err = ctx.Err(); err != nil {
+		return errors.Join(err, s.settle(ctx, it, refused))
+	}
+	err = to(ctx, key, plain(r, o), o)
+	s.crash("spool.put.after") // crash: the copy and perhaps the object: equal
+	if staged && err == nil {
+		st.kept = true
+	}
+	return s.judge(ctx, it, err)
+}
+
+// plain hides what a reader can do beside reading, so that no store takes a Staged of ours for its own.
+func plain(r io.ReaderAt, o storage.PutOptions) io.ReaderAt {
+	if _, ok := r.(*staging); ok {
+		return io.NewSectionReader(r, 0, o.Size)
+	}
+	return r
+}
+
+// verdict is what an answer of the store means for the copy.
+type verdict int
+
+const (
+	unknown verdict = iota // keep; put again
+	stored                 // keep until read back
+	refused                // drop, unless an earlier try may have succeeded
+)
+
+// judge finds out what the answer of the store means, and returns it.
+func (s *Spool) judge(ctx context.Context, it *item, answer error) error {
+	v := unknown
+	switch {
+	case answer == nil:
+		v = stored
+	case errors.Is(answer, storage.ErrExists):
+		same, err := s.compare(ctx, it, "")
+		switch {
+		case err == nil && same:
+			v = stored
+		case err == nil:
+			v = refused
+		}
+	case errors.Is(answer, storage.ErrUnknown):
+	case errors.Is(answer, storage.ErrFull), errors.Is(answer, storage.ErrDigest), errors.Is(answer, storage.ErrKey):
+		v = refused
+	}
+	if err := s.settle(ctx, it, v); err != nil {
+		return errors.Join(answer, err)
+	}
+	return answer
+}
+
+// settle ends one use of an item with what it has shown.
+func (s *Spool) settle(ctx context.Context, it *item, v verdict) error {
+	s.mu.Lock()
+	it.users--
+	switch v {
+	case stored:
+		it.put, it.doubt = true, false
+	case unknown:
+		it.doubt = it.doubt || !it.put
+		s.alert()
+	}
+	drop := v == refused && !it.put && !it.doubt && !it.former && it.users == 0
+	s.mu.Unlock()
+	if !drop {
+		return nil
+	}
+	if err := s.drop(context.WithoutCancel(ctx), it, true); err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	return nil
+}
+
+// alert makes Run look at everything as soon as the store answers. The caller holds mu.
+func (s *Spool) alert() {
+	s.wary = true
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
+// hold makes the copy, or finds it: when it returns, the copy is durable and has one user more.
+func (s *Spool) hold(ctx context.Context, key string, r io.ReaderAt, o storage.PutOptions) (*item, error) {
+	if it := s.use(key, o); it != nil {
+		return it, nil
+	}
+	it := &item{key: key, size: o.Size, sum: o.SHA256, retain: o.RetainUntil, at: s.stamp(), users: 1}
+	if it.retain.Unix() <= 0 {
+		it.retain = time.Time{}
+	}
+	var own storage.Staged
+	if st, ok := r.(*staging); ok && !st.named {
+		own = st.Staged
+	}
+	if own == nil {
+		if err := s.room(o.Size, frees(key)); err != nil {
+			return nil, err
+		}
+	}
+	s.crash("spool.written") // crash: nothing, the bytes have no name
+	var err error
+	if own != nil {
+		if err = s.local.Put(ctx, it.name(), own, o); err == nil {
+			own := r.(*staging)
+			own.named = true
+			own.uncount() // the item is counted instead
+		}
+	} else {
+		err = s.local.Put(ctx, it.name(), plain(r, o), o)
+	}
+	if errors.Is(err, storage.ErrUnknown) {
+		// The copy may or may not outlive a power cut: that is not what was promised. It must not stay either.
+		_ = os.Remove(s.path(it.name()))
+	}
+	if err != nil {
+		if errors.Is(err, storage.ErrExists) || errors.Is(err, storage.ErrUnknown) {
+			err = fmt.Errorf("copy not made: %s", err.Error()) // not the words of the store behind
+		}
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.add(it)
+	return it, nil
+}
+
+// use finds a copy of exactly these bytes.
+func (s *Spool) use(key string, o storage.PutOptions) *item {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, it := range s.items[key] {
+		if it.size == o.Size && it.sum == o.SHA256 && !it.rotten {
+			it.users++
+			return it
+		}
+	}
+	return nil
+}
+
+// stamp is now, but later than any stamp before: names differ by it.
+func (s *Spool) stamp() time.Time {
+	now := time.Unix(0, s.opt.Now().UnixNano())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !now.After(s.last) {
+		now = s.last.Add(1)
+	}
+	s.last = now
+	return now
+}
+
+func (s *Spool) path(name string) string { return filepath.Join(s.opt.Dir, "held", name) }
+
+// drop gives a copy up, unless somebody uses it. Not durably only what was read back is dropped.
+func (s *Spool) drop(ctx context.Context, it *item, durably bool) error {
+	s.mu.Lock()
+	if it.gone || it.users > 0 || !durably && !(it.read && it.put) {
+		s.mu.Unlock()
+		return nil
+	}
+	it.gone = true
+	left := slices.DeleteFunc(s.items[it.key], func(o *item) bool { return o == it })
+	if s.items[it.key] = left; len(left) == 0 {
+		delete(s.items, it.key)
+	}
+	s.bytes -= it.size
+	s.objects--
+	s.mu.Unlock()
+	var err error
+	if durably {
+		err = s.local.Erase(ctx, it.name(), "", "dropped from the spool")
+	} else { // what comes back after a power cut is read back once more
+		err = os.Remove(s.path(it.name()))
+	}
+	s.crash("spool.dropped")
+	return err
+}
+
+// compare reads what the store has under an item's key, whole, and tells whether it is the item.
+func (s *Spool) compare(ctx context.Context, it *item, version string) (bool, error) {
+	r, err := s.inner.Get(ctx, it.key, version, 0, -1)
+	if err != nil {
+		return false, err
+	}
+	h := sha256.New()
+	n, err := io.Copy(h, r)
+	if err := errors.Join(err, r.Close()); err != nil {
+		return false, err
+	}
+	return n == it.size && [32]byte(h.Sum(nil)) == it.sum, nil
+}

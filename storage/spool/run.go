@@ -1,0 +1,421 @@
+package spool
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/marchesud/perenne/storage"
+)
+
+const (
+	// youngest is the age below which nothing is read back, see the package comment.
+	youngest = time.Minute
+	// readers is how many objects are looked at at once.
+	readers = 4
+	// patience is how many objects may fail before a pass ends.
+	patience = 8
+	// longest is the most that an object whose turn has come waits after it failed.
+	longest = 10 * time.Minute
+)
+
+// Run looks after what is held until ctx ends. sealed gives, for a room (what stands before a key's first slash), a
+// time before which everything that was put there is covered by a seal: only such objects are given up. superseded is
+// asked of a copy when the store has other bytes under its key: whether it is certain that nobody was told yes for
+// these bytes and that what is kept went on with others; an error means that it cannot be told now. nil: never. Run is
+// called once.
+func (s *Spool) Run(
+	ctx context.Context, sealed func(ctx context.Context, room string) time.Time,
+	superseded func(ctx context.Context, key string, sum [32]byte) (bool, error),
+) {
+	tick := time.NewTicker(s.tick())
+	defer tick.Stop()
+	for {
+		s.pass(ctx, sealed)
+		s.contest(ctx, superseded)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			continue
+		case <-s.kick:
+		}
+		// What failed just now may go on failing: not more than a look a second.
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// tick is how often Run looks.
+func (s *Spool) tick() time.Duration { return min(max(s.opt.ReadBack/10, time.Second), youngest/2) }
+
+// pass looks once at everything whose time has come, oldest first; at everything when the store has failed since
+// the last time. What the store does not give is left for later, and when that happens often, all the rest.
+func (s *Spool) pass(ctx context.Context, sealed func(ctx context.Context, room string) time.Time) {
+	s.tend()
+	surplus := s.surplus()
+	list := s.list()
+	now, until := s.opt.Now(), map[string]time.Time{}
+	for _, it := range list {
+		if _, asked := until[it.room()]; !asked {
+			until[it.room()] = sealed(ctx, it.room())
+		}
+	}
+	var failed atomic.Int64
+	var first atomic.Pointer[error]
+	g := &errgroup.Group{}
+	g.SetLimit(readers)
+	for _, it := range list {
+		if ctx.Err() != nil || failed.Load() >= patience {
+			break
+		}
+		work := s.duty(it, now, until[it.room()], &surplus)
+		if work == nil {
+			continue
+		}
+		g.Go(func() error {
+			if err := s.look(ctx, it, work); err != nil && ctx.Err() == nil {
+				failed.Add(1)
+				first.CompareAndSwap(nil, &err)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // it has none
+	if n := failed.Load(); n > 0 {
+		s.opt.Log.Warn("spool: the store does not answer for all that is held, tried again later", slog.Int64("failed", n), slog.Any("first", *first.Load()))
+	}
+	s.giveUp(ctx, list, until)
+}
+
+// look does what is to be done with an item that nobody else uses, in bounded time.
+func (s *Spool) look(ctx context.Context, it *item, work func(context.Context, *item) error) error {
+	if !s.claim(ctx, it, false) {
+		return nil
+	}
+	defer s.unclaim(it)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute+time.Duration(it.size>>20)*time.Second)
+	defer cancel()
+	err := work(ctx, it)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		it.pause, it.missing = 0, false
+		return nil
+	}
+	it.pause = min(max(2*it.pause, s.tick()), longest)
+	it.next = s.opt.Now().Add(it.pause)
+	return err
+}
+
+// recent is how far back what is held is looked at after the store failed: a server that went down has lost what it
+// had not written out yet. What it lost before that is found when it is read back, and when one object was lost,
+// everything is looked at.
+const recent = time.Hour
+
+// list gives what is held, oldest first, and notes what may be missing in the store.
+func (s *Spool) list() []*item {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.order = slices.DeleteFunc(s.order, func(it *item) bool { return it.gone })
+	if s.renewed {
+		slices.SortFunc(s.order, oldest)
+		s.renewed = false
+	}
+	since := s.opt.Now().Add(-recent)
+	for _, it := range s.order {
+		it.missing = it.missing || s.alarmed || s.wary && it.at.After(since)
+	}
+	s.wary, s.alarmed = false, false
+	return slices.Clone(s.order)
+}
+
+func oldest(a, b *item) int { return a.at.Compare(b.at) }
+
+// duty says what is to be done with an item now; nil: nothing. What is read back early counts against the surplus.
+func (s *Spool) duty(it *item, now, sealed time.Time, surplus *amount) func(context.Context, *item) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	age := now.Sub(it.at)
+	early := age >= youngest && it.at.Before(sealed) && (surplus.bytes > 0 || surplus.objects > 0)
+	switch {
+	case it.gone || it.rotten || now.Before(it.next) || it.users > 0:
+		return nil
+	case it.doubt:
+		return s.resolve
+	case !it.read && (age >= s.opt.ReadBack || early):
+		surplus.bytes -= it.size
+		surplus.objects--
+		return s.resolve
+	case it.missing:
+		return s.seek
+	}
+	return nil
+}
+
+// seek makes sure that the store has something under the key. It is not read whole: that it is there says only
+// that it was not lost.
+func (s *Spool) seek(ctx context.Context, it *item) error {
+	r, err := s.inner.Get(ctx, it.key, "", 0, 1)
+	if errors.Is(err, storage.ErrNotFound) {
+		return s.offer(ctx, it)
+	}
+	if err != nil {
+		return err
+	}
+	return r.Close()
+}
+
+// resolve reads an item back.
+func (s *Spool) resolve(ctx context.Context, it *item) error {
+	same, err := s.compare(ctx, it, "")
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return s.offer(ctx, it)
+	case err != nil:
+		return fmt.Errorf("read back %s: %w", it.key, err)
+	case !same:
+		s.conflicts(it)
+		return nil
+	}
+	s.crash("spool.read") // crash: the copy, read back once more
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	due := !it.doubt
+	it.put, it.doubt, it.conflict, it.contested, it.accused, it.read = true, false, false, false, false, due
+	return nil
+}
+
+// conflicts notes that the store has other bytes under the key than those held. They are not touched; contest finds
+// out what it means.
+func (s *Spool) conflicts(it *item) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	it.conflict, it.contested, it.next = true, true, s.opt.Now().Add(max(s.opt.ReadBack/10, youngest))
+}
+
+// contest drops the copies whose keys others took and whose bytes nobody was promised, and says of all others that
+// the store has other bytes. Nobody looks at a copy meanwhile: who is asked reads the store through this spool.
+func (s *Spool) contest(ctx context.Context, superseded func(ctx context.Context, key string, sum [32]byte) (bool, error)) {
+	for _, it := range s.contested() {
+		over, err := false, error(nil)
+		if superseded != nil {
+			bounded, cancel := context.WithTimeout(ctx, time.Minute)
+			over, err = superseded(bounded, it.key, it.sum)
+			cancel()
+		}
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			s.opt.Log.Warn("spool: cannot be told yet whether a copy was ever promised", slog.String("key", it.key), slog.Any("err", err))
+		case over:
+			s.supersede(ctx, it)
+		default:
+			s.accuse(it)
+		}
+	}
+}
+
+// contested lists the copies of which it is to be found out why the store has other bytes.
+func (s *Spool) contested() []*item {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []*item
+	for _, it := range s.order {
+		if it.contested && !it.gone && it.users == 0 {
+			list = append(list, it)
+		}
+	}
+	return list
+}
+
+// supersede drops a copy that lost its key before anybody was told yes for it.
+func (s *Spool) supersede(ctx context.Context, it *item) {
+	if err := s.drop(ctx, it, true); err != nil {
+		s.opt.Log.Error("copy not removed from the spool", slog.String("key", it.key), slog.Any("err", err))
+		return
+	}
+	s.mu.Lock()
+	gone := it.gone
+	s.mu.Unlock()
+	if !gone { // somebody puts it: later
+		return
+	}
+	s.opt.Log.Info("spool: another object took the key before this one was acknowledged: copy dropped",
+		slog.String("key", it.key), slog.String("sha256", hex.EncodeToString(it.sum[:])))
+}
+
+// accuse says, once, that the store has other bytes than those held.
+func (s *Spool) accuse(it *item) {
+	s.mu.Lock()
+	first := !it.accused
+	it.contested, it.accused = false, true
+	if first {
+		s.alarms++
+	}
+	s.mu.Unlock()
+	if first {
+		s.opt.Log.Error("the store has other bytes than were put: run perenne audit; the spool keeps its copy",
+			slog.String("key", it.key), slog.String("copy", s.path(s.nameOf(it))))
+	}
+}
+
+// offer puts the bytes of an item that the store lacks, and begins its time anew.
+func (s *Spool) offer(ctx context.Context, it *item) error {
+	f, err := os.Open(s.path(it.name()))
+	if err != nil {
+		s.rots(it, err)
+		return nil
+	}
+	defer func() { _ = f.Close() }()
+	s.mu.Lock()
+	lost := !it.doubt
+	s.mu.Unlock()
+	if lost {
+		s.opt.Log.Error("the store has lost an object, or never had it: the spool puts it again", slog.String("key", it.key), slog.Int64("bytes", it.size))
+	}
+	err = s.inner.Put(ctx, it.key, f, it.options())
+	s.crash("spool.again") // crash: the copy with its old time
+	there := false
+	if errors.Is(err, storage.ErrExists) {
+		same, compared := s.compare(ctx, it, "")
+		switch {
+		case errors.Is(compared, storage.ErrNotFound):
+			// A delete marker that this store creates nothing over: the same bytes go on top of it.
+			err = s.inner.Restore(ctx, it.key, f, it.options())
+		case compared != nil:
+			return compared
+		case !same:
+			s.conflicts(it)
+			return nil
+		default:
+			there, err = true, nil
+		}
+	}
+	switch {
+	case err == nil:
+	case errors.Is(err, storage.ErrDigest):
+		s.rots(it, err)
+		return nil
+	default:
+		return fmt.Errorf("put %s again: %w", it.key, err)
+	}
+	s.renew(it)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	it.put, it.doubt, it.conflict, it.contested, it.accused, it.read = true, false, false, false, false, false
+	if lost && !there {
+		s.again[it.room()]++
+		s.alarms++
+		s.alarmed = true // what lost one may have lost more
+	}
+	return nil
+}
+
+// rots says that a copy is not what it was.
+func (s *Spool) rots(it *item, err error) {
+	s.mu.Lock()
+	it.rotten = true
+	s.alarms++
+	s.mu.Unlock()
+	s.opt.Log.Error("a copy in the spool is damaged, and the store lacks the object: run perenne audit", slog.String("key", it.key), slog.Any("err", err))
+}
+
+// renew begins the item's time anew. That its file has the old name after a power cut costs an early reading.
+func (s *Spool) renew(it *item) {
+	at := s.stamp()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := it.name()
+	was := it.at
+	it.at = at
+	if err := os.Rename(s.path(old), s.path(it.name())); err != nil {
+		it.at = was
+		s.opt.Log.Warn("time of a copy in the spool not renewed", slog.String("key", it.key), slog.Any("err", err))
+		return
+	}
+	s.renewed = true
+}
+
+// giveUp drops what was read back and is sealed.
+func (s *Spool) giveUp(ctx context.Context, list []*item, sealed map[string]time.Time) {
+	for _, it := range list {
+		s.mu.Lock()
+		done := it.read && it.put && it.at.Before(sealed[it.room()])
+		s.mu.Unlock()
+		if !done {
+			continue
+		}
+		if err := s.drop(ctx, it, false); err != nil {
+			s.opt.Log.Error("copy not removed from the spool", slog.String("key", it.key), slog.Any("err", err))
+		}
+	}
+}
+
+// heal has what is held of a key put again, because somebody met it missing. It reports whether it is worth
+// asking the store once more.
+func (s *Spool) heal(ctx context.Context, key string) bool {
+	again := false
+	for _, it := range s.holding(key) {
+		if !s.claim(ctx, it, true) {
+			continue
+		}
+		err := s.seek(ctx, it)
+		s.unclaim(it)
+		if err != nil {
+			s.opt.Log.Warn("spool: object met missing not put again yet", slog.String("key", key), slog.Any("err", err))
+			continue
+		}
+		again = true
+		s.mu.Lock()
+		s.alert()
+		s.mu.Unlock()
+	}
+	return again
+}
+
+// claim takes an item that no Put uses for looking at it. Where wait says so it waits for whoever looks at it
+// already.
+func (s *Spool) claim(ctx context.Context, it *item, wait bool) bool {
+	for {
+		s.mu.Lock()
+		if it.users == 0 || it.gone {
+			defer s.mu.Unlock()
+			if it.gone || it.rotten {
+				return false
+			}
+			it.users, it.looked = 1, make(chan struct{})
+			return true
+		}
+		looked := it.looked
+		s.mu.Unlock()
+		if !wait || looked == nil {
+			return false
+		}
+		select {
+		case <-looked:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+func (s *Spool) unclaim(it *item) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(it.looked)
+	it.looked = nil
+	it.users--
+}
