@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -35,7 +37,7 @@ type Config struct {
 	Program pack.Application
 	// Producers are the bodies served.
 	Producers []Producer
-	// Store is the bucket: the truth.
+	// Store is the bucket: the truth. One that may not keep its word has a spool in front (storage/spool).
 	Store storage.Store
 	// Catalog is the searchable cache.
 	Catalog *catalog.Catalog
@@ -66,6 +68,9 @@ type Config struct {
 	SealEvery time.Duration
 	// SealWait bounds that wait.
 	SealWait time.Duration
+	// StoreWait is how long a submission that was received waits for the store, with a second more for each MiB, before
+	// the answer is Unavailable; 0 means a minute.
+	StoreWait time.Duration
 	// AuditTick is how often the scheduler looks for packages to read again; 0 switches it off.
 	AuditTick time.Duration
 	// AuditBudget bounds the bytes one tick reads; 0 means no bound.
@@ -108,6 +113,12 @@ type Archive struct {
 	metrics   *metrics
 	trees     treeCache
 
+	processors  chan struct{}  // see atWork
+	checkpoints note.Verifiers // Trust.Ledgers, for the proofs of receipts
+
+	locking   sync.Mutex                // held by a round over the locks
+	lockRound atomic.Pointer[lastRound] // of the daily round over the locks; nil before the first
+
 	stampsQualified atomic.Bool // the newest token said that it is qualified
 
 	stop context.CancelFunc
@@ -126,7 +137,11 @@ func Open(ctx context.Context, cfg Config) (*Archive, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open archive: %w", err)
 	}
-	a := &Archive{cfg: cfg, producers: map[string]*producer{}, heads: heads, metrics: newMetrics()}
+	heads.Crash = cfg.Crash
+	a := &Archive{
+		cfg: cfg, producers: map[string]*producer{}, heads: heads, metrics: newMetrics(),
+		processors: make(chan struct{}, runtime.GOMAXPROCS(0)), checkpoints: &remembering{Verifiers: cfg.Trust.Ledgers},
+	}
 	if err := os.MkdirAll(filepath.Join(cfg.State, "ledger"), 0o755); err != nil {
 		return nil, fmt.Errorf("open archive: %w", err)
 	}
@@ -134,8 +149,10 @@ func Open(ctx context.Context, cfg Config) (*Archive, error) {
 		return nil, fmt.Errorf("open archive: %w", err)
 	}
 	a.sealer = newSealer(a)
+	a.crash("open.begun") // recovery is the same code again: a crash in it leaves no more than there was
 	for _, p := range cfg.Producers {
 		a.openProducer(ctx, p)
+		a.crash("open.ledger")
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open archive: %w", err), a.Close())
@@ -143,17 +160,19 @@ func Open(ctx context.Context, cfg Config) (*Archive, error) {
 	if err := a.publish(ctx); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
-	if err := a.seals.Refresh(ctx); err != nil {
+	a.crash("open.published")
+	if err := a.sealer.settle(ctx); err != nil {
 		// Submissions go on; Status says that sealing does not, and the audit names the object.
 		cfg.Log.Error("a seal in the bucket cannot be believed", slog.Any("err", err))
 		a.sealer.err = err
 	}
 	a.metrics.seals.Set(float64(a.seals.Head().Number))
 	if cfg.Signer != nil && cfg.Signer.Qualified() {
-		if s, _, err := seal.Read(ctx, cfg.Store, a.seals.Head().Number); err == nil {
+		if s, _, err := seal.Read(ctx, cfg.Store, a.seals.Head().Number, nil); err == nil {
 			a.noteToken(s.Token)
 		}
 	}
+	a.crash("open.seals")
 	a.start()
 	return a, nil
 }
@@ -235,8 +254,18 @@ func (a *Archive) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	a.stop = cancel
 	a.done.Go(func() { a.revive(ctx) })
+	a.done.Go(func() { a.follow(ctx) })
 	if a.writable() {
 		a.done.Go(func() { a.sealer.run(ctx) })
+		if s, ok := a.cfg.Store.(storage.Sweeper); ok {
+			a.done.Go(func() { a.sweepDaily(ctx, s) })
+		}
+		if s, ok := a.cfg.Store.(spooling); ok {
+			a.done.Go(func() { s.Run(ctx, a.sealedBefore, a.superseded) })
+		}
+		if _, dated := a.cfg.Store.(storage.Locker); dated {
+			a.done.Go(func() { a.lockDaily(ctx) })
+		}
 		if a.cfg.AuditTick > 0 {
 			a.done.Go(func() { a.rereadEvery(ctx) })
 		}
@@ -261,6 +290,12 @@ func (a *Archive) Close() error {
 	for _, p := range a.producers {
 		if p.ledger() != nil {
 			err = errors.Join(err, p.ledger().Close())
+		}
+		p.bundling.Lock() // until the last bundle is put
+		owed := p.owed != nil
+		p.bundling.Unlock()
+		if owed {
+			a.cfg.Log.Warn("search records of the last commit not put: the next start makes them", slog.String("producer", p.Code))
 		}
 	}
 	return errors.Join(err, a.seals.Close())
@@ -308,6 +343,15 @@ func (a *Archive) noteToken(der []byte) {
 	if t, _, err := signing.ParseToken(der); err == nil {
 		a.stampsQualified.Store(t.Qualified)
 	}
+}
+
+// random is a random part of d.
+func (a *Archive) random(d time.Duration) time.Duration {
+	var b [4]byte
+	if _, err := io.ReadFull(a.cfg.Rand, b[:]); err != nil {
+		return 0
+	}
+	return time.Duration(float64(d) * float64(binary.BigEndian.Uint32(b[:])) / (1 << 32))
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(paper.TimeFormat) }

@@ -17,9 +17,13 @@ import (
 
 // Scope says what an audit looks at. Without IDs and End it looks at everything: each object that the ledger
 // names, the ledger itself, seals, keys, derived objects, the catalog, and what lies in the bucket unasked.
+// With them it looks at a part: the objects asked for, the commits from the first to the last that names one, and
+// whether the bucket still has the commit that this machine, or a paper given, knows to be there. A part is no
+// statement about the rest, and of two packages that live under one key only the whole ledger tells: of packages asked
+// for the catalog is asked, whose yes leaves the audit incomplete, and whose no proves nothing.
 type Scope struct {
 	Producer string
-	IDs      []string // these packages only
+	IDs      []string // these packages only, of the ledger no more than from the first to the last of their commits
 	First    int64    // entries from First, End excluded; End 0 means no range
 	End      int64
 	Budget   int64 // of a range: stop after about this many bytes; 0 means no bound
@@ -97,8 +101,12 @@ type audit struct {
 	commits  int64
 	mark     ledger.Head // as it was before anything was read: the ledger grows meanwhile
 	marked   bool
+	met      int64       // newest commit that was read by itself and found: of the mark, or of a paper; -1: none
 	head     ledger.Head // as found in the bucket
+	part     bool        // the walk begins or ends within the ledger
+	first    int64       // the first entry that was met
 	end      int64       // of a range: where it stopped
+	unread   []stretch   // entries whose commit, or object, the store did not give
 	planned  int64       // bytes of the objects that were, or are about to be, read
 	rollback string
 	against  []bool // which of scope.Against were met
@@ -112,7 +120,14 @@ type audit struct {
 	derived  []string              // derived objects found damaged, to be made again
 	lost     map[string]bool       // keys of commits found damaged: what they say is not known
 	sealed   map[int64]namedSeal   // what the ledger says of seals
+	voids    map[string]string     // keys of void numbers, and the version that was called void: see nameOverVoid
 	unkept   [][]byte              // published keys that are missing, to be put again
+
+	bad      map[[16]byte]struct{} // keys of objects that the ledger names and that no version of is good
+	astray   map[[16]byte]string   // the version that is meant, of keys whose newest is another
+	beside   []stray               // of an audit that lists no bucket: named when the walk has ended
+	repaired map[[16]byte]struct{} // keys of objects that were put back
+	loose    bool                  // a lock was missing or short
 }
 
 func newAudit(a *Archive, p *producer, s Scope) (*audit, error) {
@@ -123,8 +138,9 @@ func newAudit(a *Archive, p *producer, s Scope) (*audit, error) {
 	began := a.cfg.Now()
 	w := &audit{
 		a: a, p: p, scope: s, began: began.Truncate(time.Millisecond), started: wholeSecond(began), results: newResultList(results), ids: map[string]bool{},
-		against: make([]bool, len(s.Against)), rollback: "none", expected: map[[16]byte]struct{}{}, keys: newHolders(), clear: newClearKeys(),
-		live: map[string]struct{}{}, lost: map[string]bool{}, sealed: map[int64]namedSeal{},
+		against: make([]bool, len(s.Against)), rollback: "none", met: -1, expected: map[[16]byte]struct{}{}, keys: newHolders(), clear: newClearKeys(),
+		live: map[string]struct{}{}, lost: map[string]bool{}, sealed: map[int64]namedSeal{}, voids: map[string]string{},
+		bad: map[[16]byte]struct{}{}, astray: map[[16]byte]string{}, repaired: map[[16]byte]struct{}{},
 	}
 	w.scope.IDs = slices.DeleteFunc(slices.Clone(s.IDs), func(id string) bool {
 		_, twice := w.ids[id]
@@ -140,13 +156,19 @@ func (w *audit) run(ctx context.Context) error {
 	if err := w.readLedger(ctx); err != nil {
 		return err
 	}
+	if w.loose {
+		w.a.relock(w.p.Code)
+	}
 	w.later = later{keys: map[[16]byte]struct{}{}, last: w.head.Number}
 	w.checkMark(ctx)
 	w.checkAgainst(ctx)
+	w.nameBeside(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if w.scope.End == 0 {
+	if w.part {
+		w.askDuplicates()
+	} else {
 		w.checkDuplicates()
 	}
 	if !w.scope.everything() {
@@ -173,6 +195,10 @@ func (w *audit) span(ctx context.Context) (from, to int64, err error) {
 	if err := w.p.ledger().Refresh(ctx); err != nil {
 		w.unchecked("i commit che altri hanno scritto: " + err.Error())
 	}
+	if from, to, ok := w.namedIn(ctx); ok {
+		w.part = true
+		return from, to, nil
+	}
 	if w.scope.End == 0 {
 		to = w.p.ledger().Head().Number
 		if w.marked {
@@ -180,11 +206,33 @@ func (w *audit) span(ctx context.Context) (from, to int64, err error) {
 		}
 		return 0, to, nil
 	}
+	w.part = true
 	if from, err = w.p.ledger().CommitOf(w.scope.First); err != nil {
 		return 0, 0, err
 	}
 	to, err = w.p.ledger().CommitOf(w.scope.End - 1)
 	return from, to, err
+}
+
+// namedIn is the span of commits that name the packages asked for: a look at one document must not take a walk through
+// everybody's. The catalog says where they are, and the ledger, which runs, whether it is so: where one of them is not in
+// its commit, or is in no catalog, the whole ledger is walked.
+func (w *audit) namedIn(ctx context.Context) (from, to int64, ok bool) {
+	for i, id := range w.scope.IDs {
+		r, found, err := w.a.cfg.Catalog.ByID(w.p.Code, id)
+		if err != nil || !found {
+			return 0, 0, false
+		}
+		c, err := w.p.ledger().Commit(ctx, r.Commit)
+		if err != nil || !slices.ContainsFunc(c.Entries, func(e ledger.Entry) bool { return e.ID == id && namesObject(e) }) {
+			return 0, 0, false
+		}
+		if i == 0 {
+			from, to = c.Number, c.Number
+		}
+		from, to = min(from, c.Number), max(to, c.Number)
+	}
+	return from, to, len(w.scope.IDs) > 0
 }
 
 // readLedger walks the commits in the bucket and reads the objects they name.
@@ -196,19 +244,27 @@ func (w *audit) readLedger(ctx context.Context) error {
 	w.head = ledger.Head{Number: -1}
 	w.signers.asked = from == 0
 	pool := newReaders(w)
+	defer pool.end()
 	commits := ledger.Walk(ctx, w.a.cfg.Store, w.p.Code, w.a.cfg.Trust.Ledgers, from, to)
 	if from > 0 {
 		// Roots of a range can only be recomputed by a ledger that knows what is before it.
 		commits = w.p.ledger().Walk(ctx, from, to)
 	}
+	behind := int64(-1) // the first entry of a commit that was not given, -1: the one before was
 	for c, err := range commits {
 		var d *ledger.Damage
 		switch {
 		case errors.As(err, &d):
-			w.loseCommit(d)
+			if w.loseCommit(d); d.Unread && behind < 0 {
+				behind = max(w.scope.First, w.head.Size)
+			}
 			continue
 		case err != nil:
 			return err
+		}
+		if behind >= 0 {
+			w.notRead(behind, c.First)
+			behind = -1
 		}
 		if err := w.readCommit(ctx, c, pool); err != nil {
 			return err
@@ -219,12 +275,44 @@ func (w *audit) readLedger(ctx context.Context) error {
 	}
 	// What could not be read was tried all the same: a schedule that waited for it would never go on.
 	w.end = max(w.end, w.scope.End)
+	if behind >= 0 {
+		w.notRead(behind, w.end)
+	}
 	return pool.finish(ctx)
 }
 
+// notRead notes entries that the store did not give, so that the schedule comes back to them. Where there are many they
+// are noted as one.
+func (w *audit) notRead(first, end int64) {
+	const most = 256
+	last := len(w.unread) - 1
+	switch {
+	case end <= first:
+	case last >= 0 && (first <= w.unread[last].End || last >= most):
+		w.unread[last].End = max(w.unread[last].End, end)
+	default:
+		w.unread = append(w.unread, stretch{First: first, End: end})
+	}
+}
+
 func (w *audit) loseCommit(d *ledger.Damage) {
-	w.damage(d.Key, "ledger", "", d.Reason)
-	w.lost[d.Key] = true
+	if d.Void {
+		w.voids[d.Key] = d.Version
+		w.notice(d.Key, "void", "oggetto estraneo al posto di un commit, che il giornale ha dichiarato nullo")
+		if !w.scope.everything() { // else the listing of the bucket comes to it
+			w.nameOverVoid(d.Versions)
+		}
+		return
+	}
+	if d.Beside {
+		w.strays(d.Key, d.Version, d.Versions)
+		return
+	}
+	if w.lost[d.Key] = true; d.Unread {
+		w.unchecked(d.Key + ": " + d.Reason)
+	} else {
+		w.damage(d.Key, "ledger", "", d.Reason)
+	}
 	if d.Unchecked {
 		w.unchecked("le radici dei commit dopo " + d.Key)
 	}
@@ -232,7 +320,9 @@ func (w *audit) loseCommit(d *ledger.Damage) {
 
 // readCommit looks at each entry and has the objects read that it names.
 func (w *audit) readCommit(ctx context.Context, c *ledger.Commit, pool *readers) error {
-	w.commits++
+	if w.commits++; w.commits == 1 {
+		w.first = c.First
+	}
 	delete(w.lost, ledger.Key(w.p.Code, c.Number)) // it was beside the point, not in it
 	w.head = ledger.Head{Number: c.Number, Size: c.Size, Root: c.Root, Commit: c.SHA256}
 	w.meet(c)
@@ -293,6 +383,8 @@ func (w *audit) noteEntry(c *ledger.Commit, e ledger.Entry) {
 		w.live[fmt.Sprintf("%x", sha256.Sum256([]byte(e.VKey)))] = struct{}{}
 	case ledger.SealEntry:
 		w.noteSeal(c, e)
+	case ledger.Repaired:
+		w.repaired[short(e.Object)] = struct{}{}
 	}
 }
 

@@ -272,7 +272,8 @@ func TestARecoveryKeyCountsInTheFirstEntryOnly(t *testing.T) {
 func TestTwoPackagesUnderOneClearKeyAreFound(t *testing.T) {
 	b, _ := newBench(t)
 	a := b.MustOpen()
-	mustSubmit(t, b, a, mine, archivetest.Determina("1", "testo"))
+	first := mustSubmit(t, b, a, mine, archivetest.Determina("1", "testo"))
+	alone := mustSubmit(t, b, a, mine, archivetest.Determina("2", "testo"))
 	b.Close(a)
 	b.Vary = func(c *archive.Config) { c.Producers[0].NameKey = make([]byte, 32) }
 	a = b.MustOpen()
@@ -281,6 +282,30 @@ func TestTwoPackagesUnderOneClearKeyAreFound(t *testing.T) {
 	if n := len(out.Report.Findings); n != 1 || out.Report.Findings[0].Kind != "duplicate" || out.Report.Findings[0].ID != r.Body.Package {
 		t.Errorf("got %+v, want one duplicate: %s", out.Report.Findings, r.Body.Package)
 	}
+
+	// A part asks the catalog, which has both under one key once it was made again with the key of today.
+	b.Close(a)
+	if err := os.RemoveAll(filepath.Join(b.State, "catalog")); err != nil {
+		t.Fatal(err)
+	}
+	a = b.MustOpen()
+	for id, verdict := range map[string]string{first.Body.Package: paper.VerdictIncomplete, r.Body.Package: paper.VerdictIncomplete, alone.Body.Package: paper.VerdictGood} {
+		out, err := a.Audit(ctx, archive.Scope{Producer: mine, IDs: []string{id}})
+		if err != nil || out.Report.Verdict != verdict || len(out.Report.Findings) > 0 {
+			t.Errorf("package alone: got %v %+v, want %s", err, out.Report, verdict)
+		}
+	}
+}
+
+// undelayed is randomness, but for the four bytes that say how long a daemon waits before others: none.
+type undelayed struct{}
+
+func (undelayed) Read(b []byte) (int, error) {
+	if len(b) == 4 {
+		clear(b)
+		return len(b), nil
+	}
+	return rand.Read(b)
 }
 
 // TestAStretchThatCannotBeReadIsTriedOncePerTick damages the only commit of a stretch.
@@ -288,7 +313,7 @@ func TestAStretchThatCannotBeReadIsTriedOncePerTick(t *testing.T) {
 	c := &clock{}
 	tick := time.Duration(0)
 	b, root := newBench(t)
-	b.Vary = func(cfg *archive.Config) { cfg.AuditTick, cfg.Now = tick, c.now }
+	b.Vary = func(cfg *archive.Config) { cfg.AuditTick, cfg.Now, cfg.Rand = tick, c.now, undelayed{} }
 	a := b.MustOpen()
 	if _, err := a.Audit(ctx, archive.Scope{Producer: mine, First: 0, End: 1}); err != nil {
 		t.Fatal(err)
@@ -471,6 +496,25 @@ func TestARoomOfNobodyIsNamedOnce(t *testing.T) {
 	}
 }
 
+// TestWhatExaminationsOfTheStoreLeaveIsNoFinding, and what hides among it is one.
+func TestWhatExaminationsOfTheStoreLeaveIsNoFinding(t *testing.T) {
+	m := storagetest.NewMem(t)
+	m.Lenient = true
+	b := archivetest.New(t, m)
+	a := b.MustOpen()
+	m.Plant("doctor/20261125t120000z-aaaaaaaa/lock/a", []byte("x"))
+	m.Plant("doctor/20261125t120000z-aaaaaaaa/lock/a", []byte("y"))
+	m.Marker("doctor/20261125t120000z-aaaaaaaa/marker-read/a")
+	audited(t, a, mine, paper.VerdictGood)
+	for _, key := range []string{"doctor/20261125t120000z-aaaaaaaa/Letter.pdf", "doctor/letters/a", "doctor"} {
+		m.Plant(key, []byte("x"))
+	}
+	out := audited(t, a, mine, paper.VerdictDamaged)
+	if len(out.Report.Findings) != 3 {
+		t.Errorf("got %+v, want the three that no examination makes", out.Report.Findings)
+	}
+}
+
 // TestAReportNamesNothingOfAnotherBody damages a commit of one body that a seal shared with another covers. With the
 // leaves of the seal at hand the other loses nothing by it.
 func TestAReportNamesNothingOfAnotherBody(t *testing.T) {
@@ -513,6 +557,35 @@ func TestAPackageAskedForTwiceIsAskedForOnce(t *testing.T) {
 	out, err = a.Audit(ctx, archive.Scope{Producer: mine, IDs: []string{id, strings.Repeat("a", 32)}})
 	if err != nil || out.Report.Verdict != paper.VerdictIncomplete {
 		t.Errorf("got %v %+v, want incomplete", err, out.Report)
+	}
+}
+
+// TestALookAtOnePackageReadsItsCommitAlone: damage elsewhere is another audit's. Where the catalog does not know a package the
+// whole ledger is walked, and then it is found.
+func TestALookAtOnePackageReadsItsCommitAlone(t *testing.T) {
+	b, root := newBench(t)
+	a := b.MustOpen()
+	var ids []string
+	for i := range 3 {
+		ids = append(ids, mustSubmit(t, b, a, mine, archivetest.Determina(fmt.Sprint(i), "testo")).Body.Package)
+	}
+	overwrite(t, root, ledger.Key(mine, 0), []byte("x"))
+	for _, c := range []struct {
+		ids     []string
+		commits int64
+		want    string
+	}{
+		{ids[2:], 1, paper.VerdictGood},
+		{ids[1:], 2, paper.VerdictGood},
+		{append([]string{strings.Repeat("a", 32)}, ids[2]), 0, paper.VerdictDamaged},
+	} {
+		out, err := a.Audit(ctx, archive.Scope{Producer: mine, IDs: c.ids})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out.Report.Verdict != c.want || c.commits > 0 && out.Report.Ledger.Commits != c.commits {
+			t.Errorf("%d packages: got %s over %d commits, want %s over %d", len(c.ids), out.Report.Verdict, out.Report.Ledger.Commits, c.want, c.commits)
+		}
 	}
 }
 

@@ -3,7 +3,6 @@ package archive
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path"
 	"regexp"
 	"strconv"
@@ -24,23 +23,22 @@ const (
 // checkBucket looks at everything that lies under the producer's keys and is not named by the ledger.
 func (w *audit) checkBucket(ctx context.Context) error {
 	prefix := w.p.Code + "/"
-	last := ""
-	for v, err := range w.a.cfg.Store.List(ctx, prefix, "") {
-		if err != nil {
-			return fmt.Errorf("list %s: %w", prefix, err)
+	err := groups(ctx, w.a.cfg.Store, prefix, func(group []storage.Version) error {
+		if !group[0].Marker { // first: of a tile it says whether the key is one
+			if err := w.judgeKey(ctx, strings.TrimPrefix(group[0].Key, prefix), group[0].Key); err != nil {
+				return err
+			}
 		}
-		if v.Marker {
-			w.damage(v.Key, "delete marker", "", textMarker)
-			continue
+		if _, void := w.voids[group[0].Key]; void {
+			w.nameOverVoid(group)
+		} else if several(group) {
+			id, intact := w.meant(group)
+			w.nameStrays(group, id, intact)
 		}
-		if v.Key == last {
-			w.damage(v.Key, "versions", "", textVersions)
-			continue
-		}
-		last = v.Key
-		if err := w.judgeKey(ctx, strings.TrimPrefix(v.Key, prefix), v.Key); err != nil {
-			return err
-		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	return w.checkTilesThere(ctx)
 }
@@ -52,6 +50,10 @@ var recordName = regexp.MustCompile(`^records/[0-9]{4}/[0-9a-f]{32}$`)
 // judgeKey decides what an object in the bucket is.
 func (w *audit) judgeKey(ctx context.Context, name, key string) error {
 	if _, named := w.expected[short(key)]; named {
+		return nil
+	}
+	if storage.ValidKey(key) != nil {
+		w.foreign(key)
 		return nil
 	}
 	room, _, _ := strings.Cut(name, "/")
@@ -273,13 +275,35 @@ func (w *audit) orphan(key, made, text string) {
 	w.notice(key, "orphan", text)
 }
 
-// unreadable names an object that is listed and that the store does not give; one that went meanwhile is none.
+// unreadable names an object that is listed and that the store does not give; one that went meanwhile is none. What
+// is still listed, and is no object (a link, a pipe), was put there by somebody.
 func (w *audit) unreadable(ctx context.Context, key string, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if !errors.Is(err, storage.ErrNotFound) {
 		w.unchecked(key + ": " + err.Error())
+		return nil
+	}
+	there, err := w.listed(ctx, key)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		w.unchecked(key + ": " + err.Error())
+	case there:
+		w.damage(key, "foreign", "", "una voce che non è un oggetto: non si legge")
 	}
 	return nil
+}
+
+// listed reports whether the store lists something under key, other than a delete marker.
+func (w *audit) listed(ctx context.Context, key string) (bool, error) {
+	for v, err := range w.a.cfg.Store.List(ctx, key, "") {
+		if err != nil {
+			return false, err
+		}
+		return v.Key == key && !v.Marker, nil
+	}
+	return false, nil
 }

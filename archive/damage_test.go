@@ -2,13 +2,16 @@ package archive_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -430,6 +433,53 @@ func TestForeignObjectsAreNamedWhereverTheyLie(t *testing.T) {
 	}
 }
 
+// TestAnEntryThatIsNoObjectIsNamed plants what a listing shows and no read opens, and names that no store reads.
+func TestAnEntryThatIsNoObjectIsNamed(t *testing.T) {
+	s := settle(t)
+	m := archivetest.Montesole
+	valid := strings.Repeat("a", 32)
+	link := func(path string) error { return os.Symlink("/nonexistent", path) }
+	pipe := func(path string) error { return syscall.Mkfifo(path, 0o644) }
+	write := func(path string) error { return os.WriteFile(path, []byte("x"), 0o444) }
+	for name, c := range map[string]struct {
+		key  string
+		make func(path string) error
+	}{
+		"link in a tile's place":          {m + "/tiles/tile/0/000", link},
+		"pipe in an entry bundle's place": {m + "/tiles/tile/entries/000", pipe},
+		"link under a package's name":     {m + "/packages/aa/" + valid + ".asice", link},
+		"link among the reports":          {m + "/reports/2026/" + valid + ".asice", link},
+		"pipe among the refusals":         {m + "/refusals/2026/" + valid, pipe},
+		"link among the keys":             {"keys/" + strings.Repeat("a", 64), link},
+		"space in a report's name":        {m + "/reports/2026/copia di un rapporto", write},
+		"dot before a refusal's name":     {m + "/refusals/2026/.x", write},
+		"dot before a key's name":         {"keys/." + valid, write},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, root := s.copyOf(t)
+			a := b.MustOpen()
+			waitTiled(t, a)
+			overwrite(t, root, c.key, nil)
+			path := filepath.Join(root, c.key)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), c.make(path)); err != nil {
+				t.Fatal(err)
+			}
+			names(t, audited(t, a, m, paper.VerdictDamaged), []string{c.key})
+		})
+	}
+}
+
+// TestAForeignObjectFarBehindTheLastCommitIsNoGap opens an archive on a ledger behind whose end something lies: its
+// producer stands still, and the commits between were never there.
+func TestAForeignObjectFarBehindTheLastCommitIsNoGap(t *testing.T) {
+	s := settle(t)
+	b, root := s.copyOf(t)
+	key := ledger.Key(archivetest.Montesole, 999)
+	overwrite(t, root, key, bytesOf(t, root, ledger.Key(archivetest.Montesole, 3)))
+	names(t, audited(t, b.MustOpen(), archivetest.Montesole, paper.VerdictDamaged), []string{key})
+}
+
 // nextSeal is what follows evidence/ in the key of the first seal there is not.
 func nextSeal(s *settled) string {
 	return fmt.Sprintf("0000000000000000/%04d", len(inRoom(s.objects, "evidence/")))
@@ -473,6 +523,27 @@ func TestVersionsAndDeleteMarkersAreNamed(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestAFormerVersionOfADerivedObjectIsNoFinding: a store with versions keeps the one before after each Replace.
+func TestAFormerVersionOfADerivedObjectIsNoFinding(t *testing.T) {
+	m := storagetest.NewMem(t)
+	b := archivetest.New(t, m)
+	a := b.MustOpen()
+	mustSubmit(t, b, a, archivetest.Montesole, archivetest.Determina("1", "testo"))
+	names(t, audited(t, a, archivetest.Montesole, paper.VerdictGood), nil)
+	key := inRoom(m.Keys(), archivetest.Montesole+"/catalog/")[0]
+	r, err := m.Get(ctx, key, "", 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := io.ReadAll(r)
+	if err := errors.Join(err, r.Close()); err != nil {
+		t.Fatal(err)
+	}
+	m.Plant(key, []byte("la metà"))
+	m.Plant(key, whole)
+	names(t, audited(t, a, archivetest.Montesole, paper.VerdictGood), nil)
 }
 
 // TestWhatACrashLeavesIsListedAndNotAccused leaves an object of each kind without its entry.

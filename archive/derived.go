@@ -25,6 +25,11 @@ func (w *audit) checkBundle(ctx context.Context, c *ledger.Commit) {
 	key := bundleKey(w.p.Code, c.Number)
 	w.expected[short(key)] = struct{}{}
 	text, err := w.fetch(ctx, key, maxBundle)
+	if errors.Is(err, storage.ErrNotFound) { // the newest is put behind its commit
+		if err = w.a.bundled(ctx, w.p); err == nil {
+			text, err = w.fetch(ctx, key, maxBundle)
+		}
+	}
 	if storeFailed(err) {
 		w.unchecked(key + ": " + err.Error())
 		return
@@ -40,7 +45,7 @@ func (w *audit) checkBundle(ctx context.Context, c *ledger.Commit) {
 		}
 		return
 	case errors.Is(err, storage.ErrNotFound):
-		w.damage(key, "missing", "", "dati di ricerca derivati: vengono rifatti")
+		w.missingDerived(key, "dati di ricerca derivati: vengono rifatti")
 	default:
 		w.damage(key, "changed", "", "dati di ricerca derivati, vengono rifatti: "+err.Error())
 	}
@@ -113,7 +118,7 @@ func (w *audit) checkTile(ctx context.Context, name, key string) error {
 		return w.unreadable(ctx, key, err)
 	}
 	got, err := w.fetch(ctx, key, int64(len(want)))
-	if storeFailed(err) || errors.Is(err, storage.ErrNotFound) {
+	if storeFailed(err) {
 		return w.unreadable(ctx, key, err)
 	}
 	if err != nil || !bytes.Equal(got, want) {
@@ -155,10 +160,28 @@ func (w *audit) checkTilesThere(ctx context.Context) error {
 		if full, _ := w.p.ledger().Tiled(); full < w.head.Size/tileEntries {
 			continue // they are being put
 		}
-		w.damage(key, "missing", "", "tessera derivata dal giornale: viene rifatta")
+		w.missingDerived(key, "tessera derivata dal giornale: viene rifatta")
 		w.derived = append(w.derived, key)
 	}
 	return nil
+}
+
+// missingDerived names a derived object that is gone. No spool holds those: where the store was seen to lose what it
+// had acknowledged, that is the better explanation, and nothing that is kept is hurt. Else somebody deleted it.
+func (w *audit) missingDerived(key, text string) {
+	if w.a.putAgain(w.p.Code) > 0 {
+		w.notice(key, "missing", text+"; il magazzino ha perso anche altro, rimesso dalla copia di questa macchina")
+		return
+	}
+	w.damage(key, "missing", "", text)
+}
+
+// storeLost says what the store lost since the start and an audit does not find any more, once per loss.
+func (w *audit) storeLost() {
+	n := w.a.putAgain(w.p.Code)
+	if said := w.p.lossSaid.Swap(n); n > said {
+		w.notice(w.p.Code, "lost", fmt.Sprintf("il magazzino ha perso %d oggetti che aveva confermato, o non li ha mai avuti: rimessi dalla copia di questa macchina (dettagli nel registro)", n-said))
+	}
 }
 
 // tileEntries is the number of entries of a full bundle, and of hashes of a full tile.
@@ -179,7 +202,9 @@ func (w *audit) remake(ctx context.Context) {
 	for _, key := range w.derived {
 		if n := w.commitNumber(key, "/catalog/", ".0"); n >= 0 {
 			if c, err := w.p.ledger().Commit(ctx, n); err == nil {
-				_, _ = w.a.searchRecords(ctx, w.p, c) // puts the bundle again; it logs what it cannot find
+				if _, bundle, err := w.a.searchRecords(ctx, w.p, c); err == nil && bundle != nil { // it logs what it cannot find
+					_ = w.a.putBundle(ctx, key, bundle) // it logs what it cannot write
+				}
 			}
 			continue
 		}

@@ -28,6 +28,18 @@
 // stands what a crash there leaves. There is no other recovery: Open reads the ledgers on from their marks and
 // runs the same code.
 //
+// # What an answer rests on
+//
+// Behind a store that may not keep its word stands a spool (storage/spool). There a first answer is given when this
+// machine holds, synced, the exact bytes of the package or refusal, of its commit, and of its seal if it made that:
+// also of what it met as the orphan of another daemon.
+//
+// For what another daemon committed, this one rests on that one's spool: for commits that it chains its own to, for
+// seals, and for a receipt that it gives again. It has then read the package whole and found it right, which proves
+// that it is there, not that it is durable. To hold all of that everywhere would cost every machine the writes of all.
+// So what only one machine holds is gone when that machine's disk and the store's last unsynced writes are lost
+// at once; nobody takes that for whole, since each daemon that had read the commit has its mark.
+//
 // # Rooms
 //
 //	pack     the container and the SInCRO index: format only

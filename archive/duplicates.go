@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -112,6 +113,22 @@ func (w *audit) checkDuplicates() {
 	for _, id := range slices.Sorted(maps.Keys(found)) {
 		d := found[id]
 		w.damageOrDoubt(d.object, "duplicate", id, "due pacchetti vivi con la stessa chiave: l'altro è "+d.other)
+	}
+}
+
+// askDuplicates asks the catalog, which is no evidence, whether another package lives under the key of one asked for.
+func (w *audit) askDuplicates() {
+	for _, id := range w.scope.IDs {
+		r, found, err := w.a.cfg.Catalog.ByID(w.p.Code, id)
+		if err != nil || !found || r.Annulled {
+			continue
+		}
+		all, _ := w.a.cfg.Catalog.Generations(w.p.Code, r.KeyHMAC)
+		for _, other := range all {
+			if other.ID != id && !other.Annulled {
+				w.unchecked(fmt.Sprintf("il pacchetto %s: secondo il catalogo ne vive un altro con la stessa chiave, %s; lo dirà una verifica di tutto", id, other.ID))
+			}
+		}
 	}
 }
 

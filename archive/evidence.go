@@ -1,13 +1,17 @@
 package archive
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"log/slog"
 	"strconv"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/singleflight"
 
@@ -80,11 +84,10 @@ func (a *Archive) derive(ctx context.Context, p *producer, entry int64, leaf *[3
 	if err != nil {
 		return paper.Evidence{}, err
 	}
-	proof, err := paper.CheckRecord(a.cfg.Trust, record, *leaf)
-	if err != nil {
+	if err := st.holds(record, *leaf); err != nil {
 		return paper.Evidence{}, err
 	}
-	e.Record, e.Root, e.Time = base64.StdEncoding.EncodeToString(record), hex.EncodeToString(proof.Root[:]), stamp(proof.Time)
+	e.Record, e.Root, e.Time = base64.StdEncoding.EncodeToString(record), hex.EncodeToString(st.seal.Root[:]), stamp(st.time)
 	return e, nil
 }
 
@@ -102,10 +105,35 @@ func (a *Archive) proofIn(ctx context.Context, p *producer, entry, commit int64)
 	return string(text), err
 }
 
-// sealTree is a seal with its tree.
+// sealTree is a seal with its tree, whose token was checked.
 type sealTree struct {
 	seal *seal.Seal
 	tree *evidence.Tree
+	time time.Time // of the token
+}
+
+// newSealTree checks the token: once for all the records that are derived from it.
+func (a *Archive) newSealTree(s *seal.Seal, tree *evidence.Tree) (*sealTree, error) {
+	token, err := a.cfg.Trust.Certificates.CheckToken(s.Token, s.Root)
+	if err != nil {
+		return nil, err
+	}
+	return &sealTree{s, tree, token.Time}, nil
+}
+
+// holds checks a record derived from the seal as a stranger would, but for the token, which must be the seal's.
+func (st *sealTree) holds(record []byte, leaf [32]byte) error {
+	r, err := evidence.Parse(record)
+	if err != nil {
+		return err
+	}
+	_, err = r.Verify(leaf, func(token, imprint []byte, _ asn1.ObjectIdentifier) (time.Time, error) {
+		if !bytes.Equal(token, st.seal.Token) || !bytes.Equal(imprint, st.seal.Root[:]) {
+			return time.Time{}, errors.New("the record has another token than its seal")
+		}
+		return st.time, nil
+	})
+	return errors.Join(err, r.Minimal(leaf))
 }
 
 // treeCache keeps the trees of recent seals, since the receipts of one seal are asked for together. A tree is made
@@ -172,14 +200,36 @@ func (a *Archive) sealTree(ctx context.Context, n int64) (*sealTree, error) {
 	return st, nil
 }
 
-// makeTree makes the tree of seal n from the leaves kept on this machine, else from the commits it covers.
+// makeTree makes the tree of seal n from the leaves kept on this machine, else from the commits it covers. Where the
+// newest version of its object gives none, the one that this machine has noted does.
 func (a *Archive) makeTree(ctx context.Context, n int64) (*sealTree, error) {
-	s, _, err := seal.Read(ctx, a.cfg.Store, n)
-	if err != nil {
+	s, object, err := seal.Read(ctx, a.cfg.Store, n, nil)
+	if err == nil {
+		var st *sealTree
+		if st, err = a.treeOf(ctx, s); err == nil {
+			return st, nil
+		}
+	}
+	sum, noted := a.seals.Noted(n)
+	if !noted || sha256.Sum256(object) == sum || ctx.Err() != nil {
 		return nil, err
 	}
+	s, _, other := seal.Read(ctx, a.cfg.Store, n, func(_ *seal.Seal, object []byte) error {
+		if sha256.Sum256(object) != sum {
+			return errors.New("not the seal that this machine has noted")
+		}
+		return nil
+	})
+	if other != nil {
+		return nil, err
+	}
+	return a.treeOf(ctx, s)
+}
+
+// treeOf is the tree of a seal whose token is good.
+func (a *Archive) treeOf(ctx context.Context, s *seal.Seal) (*sealTree, error) {
 	if tree := a.seals.Kept(s); tree != nil {
-		return &sealTree{s, tree}, nil
+		return a.newSealTree(s, tree)
 	}
 	leaves, err := s.Digests(ctx, a.commits)
 	if err != nil {
@@ -189,8 +239,8 @@ func (a *Archive) makeTree(ctx context.Context, n int64) (*sealTree, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.keepLeaves(n, leaves)
-	return &sealTree{s, tree}, nil
+	a.keepLeaves(s.Number, leaves)
+	return a.newSealTree(s, tree)
 }
 
 // evidenceRecord decodes the record of a sealed receipt.

@@ -65,6 +65,10 @@ func (w *audit) damage(object, kind, id, text string) {
 	w.a.metrics.damage.WithLabelValues(w.p.Code).Inc()
 }
 
+func (w *audit) warn(object, kind, id, text string) {
+	w.add(paper.ReportFinding{Gravity: paper.Warning, Object: object, Kind: kind, ID: id, Text: text})
+}
+
 func (w *audit) notice(object, kind, text string) {
 	w.add(paper.ReportFinding{Gravity: paper.Notice, Object: object, Kind: kind, Text: text})
 }

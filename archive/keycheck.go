@@ -29,30 +29,52 @@ func (w *audit) checkKeys(ctx context.Context) error {
 	for _, b := range w.a.cfg.Published {
 		k.inUse[fmt.Sprintf("%x", sha256.Sum256(b))] = true
 	}
-	last := ""
-	for v, err := range w.a.cfg.Store.List(ctx, "keys/", "") {
-		if err != nil {
-			return fmt.Errorf("list keys/: %w", err)
-		}
-		switch {
-		case v.Marker:
-			w.damage(v.Key, "delete marker", "", textMarker)
-		case v.Key == last:
-			w.damage(v.Key, "versions", "", textVersions)
-		default:
-			last = v.Key
-			if err := k.judge(ctx, v.Key); err != nil {
+	err := groups(ctx, w.a.cfg.Store, "keys/", func(group []storage.Version) error {
+		id, intact := "", false
+		if several(group) {
+			var err error
+			if id, intact, err = k.meant(ctx, group); err != nil {
 				return err
 			}
+			w.nameStrays(group, id, intact)
 		}
+		if group[0].Marker || intact {
+			k.there[strings.TrimPrefix(group[0].Key, "keys/")] = intact
+			return nil
+		}
+		return k.judge(ctx, group[0].Key)
+	})
+	if err != nil {
+		return err
 	}
 	k.missing()
 	return nil
 }
 
+// meant is the version whose content is what the name says.
+func (k *keyCheck) meant(ctx context.Context, group []storage.Version) (id string, intact bool, err error) {
+	for _, v := range group {
+		if v.Marker || v.Size > maxKey {
+			continue
+		}
+		got, err := readDigest(ctx, k.w.a.cfg.Store, v.Key, v.ID, nil)
+		if err == nil && v.Key == "keys/"+hex.EncodeToString(got.sha256[:]) {
+			return v.ID, true, nil
+		}
+		if err != nil && !errors.Is(err, storage.ErrNotFound) {
+			return "", false, fmt.Errorf("read %s: %w", v.Key, err)
+		}
+	}
+	return "", false, nil
+}
+
 // judge reads one object under keys/.
 func (k *keyCheck) judge(ctx context.Context, key string) error {
 	w, name := k.w, strings.TrimPrefix(key, "keys/")
+	if raw, err := hex.DecodeString(name); err != nil || len(raw) != sha256.Size || name != hex.EncodeToString(raw) {
+		w.damage(key, "foreign", "", "nessuna chiave ha questo nome")
+		return nil
+	}
 	text, err := w.fetch(ctx, key, maxKey)
 	if storeFailed(err) || errors.Is(err, storage.ErrNotFound) {
 		k.there[name] = !errors.Is(err, storage.ErrNotFound)
@@ -60,10 +82,7 @@ func (k *keyCheck) judge(ctx context.Context, key string) error {
 	}
 	sum := sha256.Sum256(text)
 	_, live := w.live[name]
-	switch raw, err2 := hex.DecodeString(name); {
-	case err2 != nil || len(raw) != 32:
-		w.damage(key, "foreign", "", "nessuna chiave ha questo nome")
-		return nil
+	switch {
 	case err != nil || name != hex.EncodeToString(sum[:]):
 		w.damage(key, "changed", "", "il contenuto non è quello che il nome dice")
 	case !live && !k.inUse[name]:

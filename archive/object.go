@@ -24,14 +24,16 @@ func (a *Archive) putErasable(ctx context.Context, key string, data []byte) erro
 	return a.create(ctx, key, bytes.NewReader(data), storage.PutOptions{Size: int64(len(data)), SHA256: sha256.Sum256(data)})
 }
 
-// create puts an object and does not return before the outcome is known: the store said yes, or exists, or
-// that nothing was stored, or the object was read back equal. Absent is still unknown, so the same bytes are
-// put again, a bounded number of times.
+// create puts an object and returns nil when it is there with these bytes: the store said yes, or exists and
+// gave them back equal. That may be the end of this very request: a store that gave no definite answer may look
+// itself, and say exists. Absent is still unknown, so the same bytes are put again, a bounded number of times;
+// what a store refuses then says nothing of the attempt before.
 func (a *Archive) create(ctx context.Context, key string, r io.ReaderAt, o storage.PutOptions) error {
 	const attempts = 5
 	var err error
 	for i := range attempts {
-		if i > 0 {
+		doubt := i > 0 // whether an earlier attempt may have succeeded
+		if doubt {
 			select {
 			case <-ctx.Done():
 				return errors.Join(err, ctx.Err())
@@ -42,26 +44,42 @@ func (a *Archive) create(ctx context.Context, key string, r io.ReaderAt, o stora
 		switch {
 		case err == nil:
 			return nil
-		case errors.Is(err, storage.ErrExists) && i > 0:
-			// It may be ours, from an attempt whose answer was lost.
-			if same, readErr := a.holds(ctx, key, o); readErr != nil || same {
-				return readErr
+		case errors.Is(err, storage.ErrExists):
+			same, readErr := a.holds(ctx, key, o)
+			switch {
+			case readErr != nil:
+				return fmt.Errorf("%w: %w", err, readErr)
+			case same:
+				return nil
 			}
 			return err
-		case errors.Is(err, storage.ErrExists), errors.Is(err, storage.ErrDigest), errors.Is(err, storage.ErrFull), errors.Is(err, storage.ErrKey):
+		case !doubt && (errors.Is(err, storage.ErrDigest) || errors.Is(err, storage.ErrFull) || errors.Is(err, storage.ErrKey)):
 			return err
 		}
 	}
-	return err
+	return fmt.Errorf("%w: %w", storage.ErrUnknown, err)
 }
 
 // holds reads key and tells whether it has the bytes that o announces.
 func (a *Archive) holds(ctx context.Context, key string, o storage.PutOptions) (bool, error) {
-	got, err := readDigest(ctx, a.cfg.Store, key, nil)
+	got, err := readDigest(ctx, a.cfg.Store, key, "", nil)
 	if errors.Is(err, storage.ErrNotFound) {
 		return false, nil
 	}
 	return err == nil && got.size == o.Size && got.sha256 == o.SHA256, err
+}
+
+// adopt has this machine hold an object that somebody else put, before an answer rests on it. Where the store is
+// trusted there is nothing to hold.
+func (a *Archive) adopt(ctx context.Context, key string, r io.ReaderAt, o storage.PutOptions) error {
+	s, ok := a.cfg.Store.(storage.Adopter)
+	if !ok {
+		return nil
+	}
+	if err := s.Adopt(ctx, key, r, o); err != nil {
+		return fmt.Errorf("hold what another daemon put: %w", err)
+	}
+	return nil
 }
 
 // readError marks a failure to read from the store, as opposed to something wrong with what was read.
@@ -77,9 +95,9 @@ func unread(err error) bool {
 	return errors.As(err, &e) && !errors.Is(err, storage.ErrNotFound)
 }
 
-// readSmall reads an object of at most limit bytes.
-func readSmall(ctx context.Context, s storage.Store, key string, limit int64) ([]byte, error) {
-	r, err := s.Get(ctx, key, "", 0, limit+1)
+// readSmall reads a version of an object, "" for the newest, of at most limit bytes.
+func readSmall(ctx context.Context, s storage.Store, key, version string, limit int64) ([]byte, error) {
+	r, err := s.Get(ctx, key, version, 0, limit+1)
 	if err != nil {
 		return nil, &readError{fmt.Errorf("read %s: %w", key, err)}
 	}
@@ -101,6 +119,9 @@ type object struct {
 	key   string
 	size  int64
 
+	version  string            // that is read; "" for the newest
+	versions []storage.Version // of the key when it was opened
+
 	mu     sync.Mutex
 	window []byte
 	at     int64
@@ -113,7 +134,7 @@ func openObject(ctx context.Context, s storage.Store, key string) (*object, erro
 	if err != nil {
 		return nil, &readError{fmt.Errorf("open %s: %w", key, err)}
 	}
-	return &object{ctx: ctx, store: s, key: key, size: st.Size}, nil
+	return &object{ctx: ctx, store: s, key: key, size: st.Size, versions: st.Versions}, nil
 }
 
 // ReadAt reads through the window.
@@ -138,7 +159,7 @@ func (o *object) ReadAt(b []byte, off int64) (int, error) {
 
 func (o *object) load(pos int64) error {
 	want := min(windowSize, o.size-pos)
-	r, err := o.store.Get(o.ctx, o.key, "", pos, want)
+	r, err := o.store.Get(o.ctx, o.key, o.version, pos, want)
 	if err != nil {
 		return &readError{fmt.Errorf("read %s at %d: %w", o.key, pos, err)}
 	}

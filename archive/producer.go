@@ -7,30 +7,37 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/marchesud/perenne/archive/ledger"
 	"github.com/marchesud/perenne/signing"
+	"github.com/marchesud/perenne/storage"
 )
 
 // producer is a Producer with what the archive holds of it.
 type producer struct {
 	Producer
 	mu       sync.Mutex
-	log      *ledger.Log             // nil until it could be opened once
-	stopped  error                   // why the producer stands still; nil while it runs
-	arriving map[string]searchRecord // search records of packages on their way into a commit, by ID
-	lastSeal int64                   // number of the newest seal that an entry of this ledger names; -1: none
-	adopt    *ledger.Entry           // takes new keys into use; it rides with the first commit, nil once it stands
-	adopted  bool                    // it stands in the ledger
+	log      *ledger.Log                       // nil until it could be opened once
+	stopped  error                             // why the producer stands still; nil while it runs
+	arriving map[string]searchRecord           // search records of packages on their way into a commit, by ID
+	ahead    map[int64]map[string]searchRecord // what is right of the bundles of commits about to be applied, by commit
+	lastSeal int64                             // number of the newest seal that an entry of this ledger names; -1: none
+	adopt    *ledger.Entry                     // takes new keys into use; it rides with the first commit, nil once it stands
+	adopted  bool                              // it stands in the ledger
 	reread   *rereading
+	repairs  repairs
+	bundling sync.Mutex   // held while a search bundle is put behind its commit
+	lossSaid atomic.Int64 // of putAgain, what a report has said
+	owed     *owedBundle  // the one that the store did not take; nil otherwise. Under bundling
 }
 
 // openProducer opens one ledger. Whatever is wrong with it stops this producer and no other.
 func (a *Archive) openProducer(ctx context.Context, cfg Producer) {
-	p := &producer{Producer: cfg, arriving: map[string]searchRecord{}, lastSeal: -1}
+	p := &producer{Producer: cfg, arriving: map[string]searchRecord{}, ahead: map[int64]map[string]searchRecord{}, lastSeal: -1}
 	p.reread = openRereading(filepath.Join(a.cfg.State, "reread-"+p.Code))
 	a.producers[p.Code] = p
 	if err := a.run(ctx, p); err != nil {
@@ -61,13 +68,16 @@ func (a *Archive) openLedger(ctx context.Context, p *producer) (*ledger.Log, err
 		return nil, err
 	}
 	known := a.cfg.Catalog.State(p.Code)
+	if err := a.makeUp(ctx, p, known.Commit); err != nil {
+		return nil, err
+	}
 	log, err := ledger.Open(ctx, cfg)
 	if err == nil && known.Commit >= 0 {
 		c, readErr := log.Commit(ctx, known.Commit)
-		switch {
-		case readErr != nil:
+		if readErr != nil {
 			return nil, errors.Join(readErr, log.Close())
-		case [32]byte(c.Root) != known.Root || c.Size != known.Size:
+		}
+		if [32]byte(c.Root) != known.Root || c.Size != known.Size {
 			err = errors.Join(ledger.ErrAhead, log.Close())
 		}
 	}
@@ -82,12 +92,33 @@ func (a *Archive) openLedger(ctx context.Context, p *producer) (*ledger.Log, err
 	return ledger.Open(ctx, cfg)
 }
 
+// makeUp puts the search bundle of commit n, the last that was applied, where a crash has left it out. This comes before
+// the ledger opens, which applies what was committed since: after a crash among those n would not be the last any more.
+func (a *Archive) makeUp(ctx context.Context, p *producer, n int64) error {
+	if n < 0 {
+		return nil
+	}
+	c, err := ledger.Read(ctx, a.cfg.Store, p.Code, n, a.cfg.Trust.Ledgers)
+	if errors.Is(err, storage.ErrNotFound) || errors.Is(err, ledger.ErrCommit) {
+		return nil // opening judges it
+	}
+	if err != nil {
+		return fmt.Errorf("the last commit applied: %w", err)
+	}
+	_, bundle, err := a.searchRecords(ctx, p, c)
+	if err != nil || bundle == nil {
+		return err
+	}
+	return a.putBundle(ctx, bundleKey(p.Code, n), bundle)
+}
+
 func (a *Archive) ledgerConfig(p *producer) (ledger.Config, error) {
 	cfg := ledger.Config{
 		Producer: p.Code, Origin: a.cfg.Installation + "/" + p.Code, Verifiers: a.cfg.Trust.Ledgers, Store: a.cfg.Store,
 		Dir: filepath.Join(a.cfg.State, "ledger", p.Code), Heads: a.heads,
 		Now: a.cfg.Now, RetainUntil: a.lockUntil,
 		Applied:         func(ctx context.Context, c *ledger.Commit) error { return a.index(ctx, p, c) },
+		Ahead:           func(ctx context.Context, c *ledger.Commit) { a.readAhead(ctx, p, c) },
 		AppliedTo:       a.cfg.Catalog.State(p.Code).Commit,
 		Rider:           func() *ledger.Entry { return a.rider(p) },
 		TrustBucketHead: a.cfg.TrustBucketHead, Crash: a.cfg.Crash,
@@ -165,6 +196,9 @@ func (a *Archive) revive(ctx context.Context) {
 		for _, code := range a.Producers() {
 			p := a.producers[code]
 			log, why := p.state()
+			if why == nil {
+				_ = a.bundled(ctx, p) // it logs what it cannot
+			}
 			if why == nil || !passing(why) {
 				continue
 			}

@@ -2,7 +2,6 @@ package archive
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/hex"
 	"errors"
@@ -18,10 +17,11 @@ import (
 	"github.com/marchesud/perenne/storage"
 )
 
-// readers reads objects a few at a time and keeps their results in ledger order.
+// readers reads objects a few at a time, while the ledger is walked, and keeps their results in ledger order.
 type readers struct {
 	w     *audit
-	batch []reading
+	batch []*reading
+	group errgroup.Group
 }
 
 // reading is one object to read, and what came of it.
@@ -30,6 +30,8 @@ type reading struct {
 	index int64
 	got   contents
 	err   error
+	// astray, when not nil, is the version that was meant: the newest was another.
+	astray *version
 }
 
 const (
@@ -37,42 +39,33 @@ const (
 	readParallel = 4
 )
 
-func newReaders(w *audit) *readers { return &readers{w: w} }
+func newReaders(w *audit) *readers {
+	r := &readers{w: w}
+	r.group.SetLimit(readParallel)
+	return r
+}
 
+// read begins to read an object, once fewer than readParallel are being read.
 func (r *readers) read(ctx context.Context, e ledger.Entry, index int64) error {
-	r.batch = append(r.batch, reading{entry: e, index: index})
+	b := &reading{entry: e, index: index}
+	r.batch = append(r.batch, b)
+	r.group.Go(func() error {
+		r.w.look(ctx, b)
+		return nil
+	})
 	if len(r.batch) < readBatch {
 		return nil
 	}
 	return r.finish(ctx)
 }
 
-// finish reads the batch. What a store fails to give is asked for once more, so that a line that broke does not
-// leave the audit incomplete.
+// finish waits for the batch and judges it.
 func (r *readers) finish(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(readParallel)
-	for i := range r.batch {
-		g.Go(func() error {
-			b := &r.batch[i]
-			for range 2 {
-				var second hash.Hash
-				if r.w.firstReading(b.index) {
-					second = sha512.New()
-				}
-				b.got, b.err = readDigest(ctx, r.w.a.cfg.Store, b.entry.Object, second)
-				if b.err == nil || errors.Is(b.err, storage.ErrNotFound) {
-					break
-				}
-			}
-			return ctx.Err()
-		})
-	}
-	if err := g.Wait(); err != nil {
+	if err := errors.Join(r.group.Wait(), ctx.Err()); err != nil {
 		return err
 	}
 	for _, b := range r.batch {
-		if err := r.w.judge(b); err != nil {
+		if err := r.w.judge(*b); err != nil {
 			return err
 		}
 	}
@@ -80,9 +73,40 @@ func (r *readers) finish(ctx context.Context) error {
 	return nil
 }
 
-// firstReading reports whether no audit has read this entry's object yet: then SHA-512 is taken too, which
+// end waits for what is being read when the walk ends early.
+func (r *readers) end() { _ = r.group.Wait() } // look returns no error
+
+// look reads one object: its newest version and, when that is not the one meant, the others. What a store fails to
+// give is asked for once more, so that a line that broke does not leave the audit incomplete.
+func (w *audit) look(ctx context.Context, b *reading) {
+	var second func() hash.Hash
+	if w.firstReading(b.index) {
+		second = sha512.New
+	}
+	s, e := w.a.cfg.Store, b.entry
+	for range 2 {
+		b.got, b.err = readTold(ctx, s, e.Object, "", second, true)
+		if gone := errors.Is(b.err, storage.ErrNotFound); gone || b.err == nil && !b.got.is(e.Size, e.SHA256) {
+			v, err := matching(ctx, s, e.Object, e.Size, e.SHA256, second)
+			if err == nil {
+				b.got, b.err, b.astray = v.contents, nil, &v
+			} else if !errors.Is(err, storage.ErrNotFound) {
+				b.err = err
+				continue
+			}
+			return
+		}
+		if b.err == nil {
+			return
+		}
+	}
+}
+
+// firstReading reports whether no audit may have read this entry's object yet: then SHA-512 is taken too, which
 // this report binds, so that a change of hash will need no emergency reading.
-func (w *audit) firstReading(index int64) bool { return index >= w.p.reread.read() }
+func (w *audit) firstReading(index int64) bool {
+	return index >= w.p.reread.read() || w.p.reread.refused(index)
+}
 
 // judge holds what was read against the entry.
 func (w *audit) judge(b reading) error {
@@ -96,10 +120,16 @@ func (w *audit) judge(b reading) error {
 	case "good":
 		w.count.Good++
 		line.SHA512 = b.got.sha512
+		w.checkLock(b.entry, b.got)
 	case "unreadable":
 		w.unchecked(b.entry.Object + ": " + text)
+		w.notRead(b.index, b.index+1)
 	default:
+		w.bad[short(b.entry.Object)] = struct{}{}
 		w.damage(b.entry.Object, kind, b.entry.ID, text)
+	}
+	if b.astray != nil {
+		w.strays(b.entry.Object, b.astray.id, b.astray.all)
 	}
 	w.count.Bytes += b.got.size
 	w.a.metrics.auditBytes.Add(float64(b.got.size))
@@ -126,7 +156,7 @@ func (b *reading) verdict() (kind, text string) {
 		return "unreadable", b.err.Error()
 	case b.got.size < b.entry.Size:
 		return "truncated", fmt.Sprintf("%d byte invece di %d", b.got.size, b.entry.Size)
-	case b.got.size != b.entry.Size || hex.EncodeToString(b.got.sha256[:]) != b.entry.SHA256:
+	case !b.got.is(b.entry.Size, b.entry.SHA256):
 		return "changed", fmt.Sprintf("il contenuto (%d byte) non è quello registrato nel giornale", b.got.size)
 	}
 	return "good", ""
@@ -139,37 +169,6 @@ func (w *audit) total() int64 {
 	}
 	return max(w.count.Expected, w.a.cfg.Catalog.Count(w.p.Code))
 }
-
-// contents is what an object turned out to hold.
-type contents struct {
-	size   int64
-	sha256 [32]byte
-	sha512 string
-}
-
-// readDigest reads an object whole in one request; second, when not nil, is a SHA-512 to feed as well.
-func readDigest(ctx context.Context, s storage.Store, key string, second hash.Hash) (contents, error) {
-	r, err := s.Get(ctx, key, "", 0, -1)
-	if err != nil {
-		return contents{}, err
-	}
-	first := sha256.New()
-	var to io.Writer = first
-	if second != nil {
-		to = io.MultiWriter(first, second)
-	}
-	buf := make([]byte, 128<<10)
-	n, err := io.CopyBuffer(onlyWriter{to}, &cancellable{ctx, r}, buf)
-	got := contents{size: n}
-	first.Sum(got.sha256[:0])
-	if second != nil {
-		got.sha512 = hex.EncodeToString(second.Sum(nil))
-	}
-	return got, errors.Join(err, r.Close())
-}
-
-// onlyWriter hides ReadFrom, which would make io.CopyBuffer ignore the buffer.
-type onlyWriter struct{ io.Writer }
 
 // errLarge: an object has more bytes than any of its kind.
 var errLarge = errors.New("più grande di quanto un oggetto di questo genere sia mai")

@@ -9,6 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/marchesud/perenne/archive/canon"
 	"github.com/marchesud/perenne/archive/ledger"
@@ -89,12 +94,30 @@ func (p *producer) expect(r searchRecord) {
 	p.arriving[r.ID] = r
 }
 
-func (p *producer) arrived(id string) (searchRecord, bool) {
+// arrived forgets the search record of a package that is in a commit, or not going to be in one.
+func (p *producer) arrived(id string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	r, ok := p.arriving[id]
 	delete(p.arriving, id)
-	return r, ok
+}
+
+// arrivedWith takes the search records of entries that are on their way through Submit.
+func (p *producer) arrivedWith(packages []ledger.Entry) map[string]searchRecord {
+	found := map[string]searchRecord{}
+	p.mu.Lock()
+	for _, e := range packages {
+		if r, ok := p.arriving[e.ID]; ok {
+			found[e.ID] = r
+			delete(p.arriving, e.ID)
+		}
+	}
+	p.mu.Unlock()
+	for _, e := range packages {
+		if r, ok := found[e.ID]; ok && !r.fits(e) {
+			delete(found, e.ID)
+		}
+	}
+	return found
 }
 
 // bundleKey is where the search records of a commit lie.
@@ -104,12 +127,28 @@ func bundleKey(producer string, commit int64) string {
 }
 
 // index applies a commit to the catalog: called in order, once for each commit, our own, another daemon's or
-// one replayed after a crash. The search bundle is put first, so that every commit in a catalog has one.
+// one replayed after a crash. The search bundle is put behind it, that of a commit before the next is applied: a crash
+// leaves at most the last one without, and makeUp puts it.
 func (a *Archive) index(ctx context.Context, p *producer, c *ledger.Commit) error {
-	records, err := a.searchRecords(ctx, p, c)
+	records, bundle, err := a.searchRecords(ctx, p, c)
 	if err != nil {
 		return err
 	}
+	if err := a.bundled(ctx, p); err != nil {
+		return err
+	}
+	if bundle != nil {
+		p.bundling.Lock()
+		go func() {
+			defer p.bundling.Unlock()
+			owed := owedBundle{bundleKey(p.Code, c.Number), bundle}
+			if a.putBundle(context.WithoutCancel(ctx), owed.key, owed.text) != nil {
+				p.owed = &owed
+			}
+			a.crash("bundle.stored")
+		}()
+	}
+	a.crash("index.due") // the commit is marked, but in no catalog yet: the next start replays it
 	var ch catalog.Change
 	refusals := map[string]int64{}
 	for i, e := range c.Entries {
@@ -127,6 +166,8 @@ func (a *Archive) index(ctx context.Context, p *producer, c *ledger.Commit) erro
 			ch.Annul = append(ch.Annul, e.ID)
 		case ledger.KeyAdded:
 			p.keyStands(e)
+		case ledger.ReportIssued:
+			p.reread.issued(e)
 		case ledger.SealEntry:
 			p.mu.Lock()
 			p.lastSeal = max(p.lastSeal, *e.Seal)
@@ -160,102 +201,195 @@ func (a *Archive) refusalRecord(p *producer, e ledger.Entry, index, commit int64
 	}, nil
 }
 
-// searchRecords finds the search record of each package of a commit, and puts the bundle where it does not lie
-// as it should. A record that is lost for good is no reason to stop a ledger; one that cannot be read now is.
-func (a *Archive) searchRecords(ctx context.Context, p *producer, c *ledger.Commit) (map[string]searchRecord, error) {
-	found := map[string]searchRecord{}
-	var bundle map[string]searchRecord
-	var text bytes.Buffer
-	whole, lost := true, false
-	for _, e := range c.Entries {
-		if e.Type != ledger.PackageSealed {
-			continue
+// owedBundle is a search bundle that a store, full or away for a moment, did not take.
+type owedBundle struct {
+	key  string
+	text []byte
+}
+
+// bundled waits until the bundle that is being put lies there, and puts it once more where the store did not take it. A
+// hole would be called damage by the next audit: until it is filled no further commit is applied.
+func (a *Archive) bundled(ctx context.Context, p *producer) error {
+	p.bundling.Lock()
+	defer p.bundling.Unlock()
+	if p.owed == nil {
+		return nil
+	}
+	if err := a.putBundle(ctx, p.owed.key, p.owed.text); err != nil {
+		return err
+	}
+	p.owed = nil
+	return nil
+}
+
+// searchRecords finds the search record of each package of a commit, and what its bundle is to be, where that does
+// not lie as it should; nil where it does. A record that is lost for good is no reason to stop a ledger; one that
+// cannot be read now is.
+func (a *Archive) searchRecords(ctx context.Context, p *producer, c *ledger.Commit) (found map[string]searchRecord, bundle []byte, err error) {
+	packages := packagesOf(c)
+	found, there, lost := p.arrivedWith(packages), 0, false
+	if len(found) < len(packages) { // not ours, or not of this run: its bundle may lie there
+		lies, err := a.awaitBundle(ctx, p, c, packages)
+		if err != nil {
+			return nil, nil, err
 		}
-		if bundle == nil {
+		there = len(lies)
+		maps.Copy(found, lies)
+		if lost, err = a.recordsFromPackages(ctx, packages, found); err != nil {
+			return nil, nil, err
+		}
+	}
+	if there == len(packages) || lost { // what is lost is not written over what may be left of it
+		return found, nil, nil
+	}
+	for _, e := range packages {
+		line, err := canon.Marshal(found[e.ID])
+		if err != nil {
+			return nil, nil, err
+		}
+		bundle = append(append(bundle, line...), '\n')
+	}
+	return found, bundle, nil
+}
+
+// awaitBundle reads what is right of the bundle of a commit. Another daemon puts it just after the commit, so that
+// of a young commit it may be a moment before it is there; reading every package instead would take longer, and a
+// ledger that cannot be read as fast as others write it is never caught up with.
+func (a *Archive) awaitBundle(ctx context.Context, p *producer, c *ledger.Commit, packages []ledger.Entry) (map[string]searchRecord, error) {
+	const young, first, last = 10 * time.Second, 20 * time.Millisecond, 640 * time.Millisecond
+	at, err := time.Parse(ledger.TimeLayout, packages[0].Time)
+	patient := err == nil && a.cfg.Now().Sub(at) < young
+	for pause := first; ; pause *= 2 {
+		right, ok := p.wasAhead(c.Number)
+		if !ok {
 			var err error
-			if bundle, err = a.readBundle(ctx, p.Code, c.Number); err != nil {
+			if right, err = a.readBundle(ctx, p.Code, c.Number, packages); err != nil {
 				return nil, err
 			}
 		}
-		r, inBundle, err := a.searchRecord(ctx, p, e, bundle)
-		if unread(err) {
-			return nil, err
+		if len(right) == len(packages) || !patient || pause > last {
+			return right, nil
 		}
-		if err != nil {
-			lost = true
-			a.metrics.alarms.Inc()
-			a.cfg.Log.Error("search record lost: neither bundle nor package give it", slog.String("package", e.ID), slog.Any("err", err))
-			r = searchRecord{ID: e.ID, Generation: e.Generation, Time: e.Time, Date: e.Time[:10]}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(pause):
 		}
-		whole = whole && inBundle
-		found[e.ID] = r
-		line, err := canon.Marshal(r)
-		if err != nil {
-			return nil, err
-		}
-		text.Write(line)
-		text.WriteByte('\n')
 	}
-	if !whole && !lost { // what is lost is not written over what may be left of it
-		a.putBundle(ctx, bundleKey(p.Code, c.Number), text.Bytes())
-	}
-	return found, nil
 }
 
-// searchRecord finds one record: on its way through Submit, in the bundle, or in the package itself; each is held
-// against the digest in its entry. It tells whether the bundle has it.
-func (a *Archive) searchRecord(ctx context.Context, p *producer, e ledger.Entry, bundle map[string]searchRecord) (searchRecord, bool, error) {
-	fits := func(r searchRecord) bool {
-		sum, err := r.digest()
-		return err == nil && sum == e.Record
+// recordsFromPackages adds to found the records that it lacks, several packages at a time. It reports whether some
+// are lost, which leaves little more than the identifier of them.
+func (a *Archive) recordsFromPackages(ctx context.Context, packages []ledger.Entry, found map[string]searchRecord) (lost bool, err error) {
+	const most = 8
+	var missing []ledger.Entry
+	for _, e := range packages {
+		if _, ok := found[e.ID]; !ok {
+			missing = append(missing, e)
+		}
 	}
-	there, inBundle := bundle[e.ID]
-	inBundle = inBundle && fits(there)
-	if r, ok := p.arrived(e.ID); ok && fits(r) {
-		return r, inBundle, nil
+	var mu sync.Mutex
+	g, reading := errgroup.WithContext(ctx)
+	g.SetLimit(most)
+	for _, e := range missing {
+		g.Go(func() error {
+			r, err := a.recordFromPackage(reading, e)
+			if unread(err) {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				lost = true
+				a.metrics.alarms.Inc()
+				a.cfg.Log.Error("search record lost: neither bundle nor package give it", slog.String("package", e.ID), slog.Any("err", err))
+				r = searchRecord{ID: e.ID, Generation: e.Generation, Time: e.Time, Date: e.Time[:10]}
+			}
+			found[e.ID] = r
+			return nil
+		})
 	}
-	if inBundle {
-		return there, true, nil
-	}
-	r, err := a.recordFromPackage(ctx, e)
-	return r, false, err
+	err = g.Wait()
+	return lost, err
 }
 
-// putBundle writes a search bundle. It is derived: a failure costs the next rebuild time, nothing else.
-func (a *Archive) putBundle(ctx context.Context, key string, text []byte) {
-	r, ok := a.cfg.Store.(storage.Replacer)
-	if !ok {
-		return
+// fits holds the record against the digest in an entry.
+func (r searchRecord) fits(e ledger.Entry) bool {
+	sum, err := r.digest()
+	return err == nil && sum == e.Record
+}
+
+// putBundle writes a search bundle. An archive without keys to write with does without those it cannot write.
+func (a *Archive) putBundle(ctx context.Context, key string, text []byte) error {
+	if _, ok := a.cfg.Store.(storage.Replacer); !ok {
+		return nil
 	}
-	o := storage.PutOptions{Size: int64(len(text)), SHA256: sha256.Sum256(text)}
-	if err := r.Replace(ctx, key, bytes.NewReader(text), o); err != nil {
-		a.cfg.Log.Warn("search bundle not written", slog.String("key", key), slog.Any("err", err))
+	err := storage.Derive(ctx, a.cfg.Store, key, text)
+	if err == nil {
+		return nil
 	}
+	a.cfg.Log.Warn("search bundle not written", slog.String("key", key), slog.Any("err", err))
+	if !a.writable() {
+		return nil
+	}
+	return fmt.Errorf("search records %s: %w", key, err)
 }
 
 // maxBundle bounds a bundle: a commit of 4 MiB with subjects longer than its entries.
 const maxBundle = 64 << 20
 
-// readBundle reads what can be read of a bundle; lines that do not parse are as good as absent, and so is a bundle
-// that is not there.
-func (a *Archive) readBundle(ctx context.Context, producer string, commit int64) (map[string]searchRecord, error) {
-	records := map[string]searchRecord{}
-	text, err := readSmall(ctx, a.cfg.Store, bundleKey(producer, commit), maxBundle)
+// readBundle reads what is right of a bundle: the lines that are what the entries name. Others are as good as
+// absent, and so is a bundle that is not there.
+func (a *Archive) readBundle(ctx context.Context, producer string, commit int64, packages []ledger.Entry) (map[string]searchRecord, error) {
+	text, err := readSmall(ctx, a.cfg.Store, bundleKey(producer, commit), "", maxBundle)
 	if unread(err) {
 		return nil, err
 	}
+	named := make(map[string]string, len(packages))
+	for _, e := range packages {
+		named[e.ID] = e.Record
+	}
+	right := make(map[string]searchRecord, len(packages))
 	for line := range bytes.SplitSeq(text, []byte("\n")) {
 		var r searchRecord
-		if len(line) > 0 && canon.Unmarshal(line, &r) == nil {
-			records[r.ID] = r
+		if len(line) == 0 || canon.Unmarshal(line, &r) != nil {
+			continue
+		}
+		// The line is the canonical form of the record, or it would not have been read.
+		if salt, err := hex.DecodeString(r.Salt); err == nil && paper.Salted(salt, line) == named[r.ID] {
+			right[r.ID] = r
 		}
 	}
-	return records, nil
+	return right, nil
+}
+
+// readAhead reads the bundle of a commit that is about to be applied, while others are.
+func (a *Archive) readAhead(ctx context.Context, p *producer, c *ledger.Commit) {
+	packages := packagesOf(c)
+	if len(packages) == 0 {
+		return
+	}
+	right, err := a.readBundle(ctx, p.Code, c.Number, packages)
+	if err != nil {
+		return // it is read again, and then the error counts
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ahead[c.Number] = right
+}
+
+// wasAhead takes what was read ahead of a commit's bundle, once.
+func (p *producer) wasAhead(commit int64) (map[string]searchRecord, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	right, ok := p.ahead[commit]
+	delete(p.ahead, commit)
+	return right, ok
 }
 
 // recordFromPackage derives the search record from the package.
 func (a *Archive) recordFromPackage(ctx context.Context, e ledger.Entry) (searchRecord, error) {
-	o, err := openObject(ctx, a.cfg.Store, e.Object)
+	o, err := openNamed(ctx, a.cfg.Store, e.Object, e.Size, e.SHA256)
 	if err != nil {
 		return searchRecord{}, err
 	}
@@ -290,7 +424,7 @@ func (a *Archive) recordFromPackage(ctx context.Context, e ledger.Entry) (search
 
 // readMember reads a small member of a package by range.
 func (a *Archive) readMember(ctx context.Context, rec catalog.Record, name string) ([]byte, error) {
-	o, err := openObject(ctx, a.cfg.Store, rec.Object)
+	o, err := openNamed(ctx, a.cfg.Store, rec.Object, rec.Size, rec.SHA256)
 	if err != nil {
 		return nil, err
 	}

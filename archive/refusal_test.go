@@ -145,6 +145,8 @@ func TestARefusalIsProvedByALaterCheckpoint(t *testing.T) {
 	if err != nil || refused.Evidence.Seal != paper.Pending {
 		t.Fatalf("got %v, want a refusal whose seal is pending", err)
 	}
+	// An attempt over the refusal alone, which asked late, would be answered once the authority is back.
+	eventually(t, "that attempt to fail", func() bool { return a.Status(ctx).SealError != "" })
 	for i := range 3 {
 		if _, err := a.Submit(ctx, archivetest.Determina(string('1'+rune(i)), "testo").Submission(archivetest.Montesole)); err != nil {
 			t.Fatal(err)

@@ -74,6 +74,7 @@ func (a *Archive) refuse(ctx context.Context, p *producer, in *incoming) (*paper
 	if err != nil && !errors.Is(err, errKnown) {
 		return nil, fail(Unavailable, "submit", p.Code, err)
 	}
+	a.crash("refusal.committed") // leaves everything but the answer
 	rec, ok, findErr := a.cfg.Catalog.ByID(p.Code, id)
 	if findErr != nil || !ok {
 		return nil, fail(Internal, "submit", id, errors.Join(findErr, errors.New("committed but not in the catalog")))
@@ -132,12 +133,16 @@ func (a *Archive) putRefusal(ctx context.Context, p *producer, in *incoming, id 
 	}
 	err = a.put(ctx, object, text, sha256.Sum256(text))
 	if errors.Is(err, storage.ErrExists) {
-		if text, err = readSmall(ctx, a.cfg.Store, object, maxRefusal); err == nil {
+		if text, err = readSmall(ctx, a.cfg.Store, object, "", maxRefusal); err == nil {
 			var there paper.Body
 			if err = canon.Unmarshal(text, &there); err == nil && !sameRefusal(there, in.body) {
 				err = errors.New("another object lies under the refusal's key: run perenne audit")
 			}
 			in.body = there
+		}
+		if err == nil {
+			o := storage.PutOptions{Size: int64(len(text)), SHA256: sha256.Sum256(text), RetainUntil: a.lockUntil(a.cfg.Now())}
+			err = a.adopt(ctx, object, bytes.NewReader(text), o)
 		}
 	}
 	if err != nil {

@@ -46,7 +46,8 @@ func (w *audit) issue(ctx context.Context) (*Audited, error) {
 		a.cfg.Log.Warn("report not entered in the ledger", slog.String("producer", w.p.Code), slog.Any("err", err))
 		return out, nil
 	}
-	w.p.reread.note(w.scope, w.end, w.started)
+	a.crash("report.entered")
+	w.p.reread.note(w.scope, w.end, w.started, w.unread)
 	return out, nil
 }
 
@@ -67,6 +68,7 @@ func (w *audit) enter(ctx context.Context, out *Audited) error {
 	}
 	a.crash("report.stored")
 	entry := ledger.Entry{Type: ledger.ReportIssued, ID: out.ID, Object: key, Size: size, SHA256: hex.EncodeToString(sum[:])}
+	p.reread.issuing(out.ID)
 	if _, err := p.ledger().Append(ctx, ledger.Pending{Entry: entry}); err != nil {
 		return err
 	}
@@ -83,6 +85,7 @@ func reportKey(producer, year, id string) string {
 func (w *audit) report(id, ended string) *paper.Report {
 	a, p := w.a, w.p
 	selection := w.selection()
+	w.storeLost()
 	if p.why() != nil {
 		w.unchecked("il produttore è fermo: " + p.why().Error())
 	}

@@ -62,7 +62,8 @@ func (a *Archive) retrieve(ctx context.Context, req Request) (*Copy, error) {
 	if a.cfg.Signer == nil {
 		return nil, fail(ReadOnly, "retrieve", req.ID, errReadOnly)
 	}
-	if err := a.verifyPackage(ctx, "retrieve", rec); err != nil {
+	version, err := a.verifyPackage(ctx, "retrieve", rec)
+	if err != nil {
 		return nil, err
 	}
 	receipt, err := a.receipt(ctx, p, rec, nil)
@@ -73,34 +74,35 @@ func (a *Archive) retrieve(ctx context.Context, req Request) (*Copy, error) {
 	if err != nil {
 		return nil, storeError("retrieve", req.ID, err)
 	}
-	c, err := a.writeCopy(ctx, p, rec, req, receipt, staged)
+	c, err := a.writeCopy(ctx, p, rec, version, req, receipt, staged)
 	if err != nil {
 		return nil, errors.Join(err, staged.Close())
 	}
 	return c, nil
 }
 
-// verifyPackage reads a package whole: its digest against the entry, its form, its signature, its parts.
-func (a *Archive) verifyPackage(ctx context.Context, op string, rec catalog.Record) error {
-	o, err := openObject(ctx, a.cfg.Store, rec.Object)
+// verifyPackage reads a package whole: its digest against the entry, its form, its signature, its parts. It returns
+// the version that is the package; "" means the newest.
+func (a *Archive) verifyPackage(ctx context.Context, op string, rec catalog.Record) (version string, err error) {
+	o, err := openNamed(ctx, a.cfg.Store, rec.Object, rec.Size, rec.SHA256)
 	if err != nil {
-		return fail(readKind(err), op, rec.ID, err)
+		return "", fail(readKind(err), op, rec.ID, err)
 	}
 	got, err := paper.ReadPackage(ctx, o, o.size, a.cfg.Trust)
 	if err != nil {
 		if ctx.Err() != nil || unread(err) {
-			return fail(Unavailable, op, rec.ID, err)
+			return "", fail(Unavailable, op, rec.ID, err)
 		}
-		return fail(Damaged, op, rec.ID, fmt.Errorf("%w: run perenne audit", err))
+		return "", fail(Damaged, op, rec.ID, fmt.Errorf("%w: run perenne audit", err))
 	}
 	if hex.EncodeToString(got.SHA256[:]) != rec.SHA256 || got.Body.Package != rec.ID {
-		return fail(Damaged, op, rec.ID, errors.New("the object is not the package that the ledger names: run perenne audit"))
+		return "", fail(Damaged, op, rec.ID, errors.New("the object is not the package that the ledger names: run perenne audit"))
 	}
-	return nil
+	return o.version, nil
 }
 
 // writeCopy makes the distribution package of a package that was just verified, and enters it in the ledger.
-func (a *Archive) writeCopy(ctx context.Context, p *producer, rec catalog.Record, req Request, receipt *paper.Receipt, staged storage.Staged) (*Copy, error) {
+func (a *Archive) writeCopy(ctx context.Context, p *producer, rec catalog.Record, version string, req Request, receipt *paper.Receipt, staged storage.Staged) (*Copy, error) {
 	at := a.cfg.Now()
 	number, err := a.newSalt()
 	if err != nil {
@@ -111,7 +113,7 @@ func (a *Archive) writeCopy(ctx context.Context, p *producer, rec catalog.Record
 		Time: stamp(at), Installation: a.cfg.Installation, Producer: p.Code, Package: rec.ID, SHA256: rec.SHA256, Size: rec.Size,
 		Purpose: req.Purpose, Nature: paper.Duplicate, Qualification: a.qualification(),
 	}}
-	source, err := a.cfg.Store.Get(ctx, rec.Object, "", 0, -1)
+	source, err := a.cfg.Store.Get(ctx, rec.Object, version, 0, -1)
 	if err != nil {
 		return nil, fail(readKind(err), "retrieve", rec.ID, err)
 	}
@@ -201,10 +203,11 @@ func (a *Archive) Package(ctx context.Context, code, id string) (io.ReadCloser, 
 	if isRefusal(rec) {
 		return nil, rec, fail(NotFound, "package", id, errors.New("this is a refusal: it has no package"))
 	}
-	if err := a.verifyPackage(ctx, "package", rec); err != nil {
+	version, err := a.verifyPackage(ctx, "package", rec)
+	if err != nil {
 		return nil, rec, err
 	}
-	r, err := a.cfg.Store.Get(ctx, rec.Object, "", 0, -1)
+	r, err := a.cfg.Store.Get(ctx, rec.Object, version, 0, -1)
 	if err != nil {
 		return nil, rec, fail(readKind(err), "package", id, err)
 	}
@@ -224,12 +227,20 @@ func (a *Archive) Proof(ctx context.Context, code, id string) ([]byte, error) {
 	return text, nil
 }
 
-// Search looks for packages of one producer.
+// Search looks for packages of one producer. A search that finds nothing is made once more when the ledger has been read
+// on: another daemon may have written what is looked for. What it finds may lack what others wrote in the last minute.
 func (a *Archive) Search(ctx context.Context, q catalog.Query) (catalog.Page, error) {
-	if _, err := a.producer("search", q.Producer); err != nil {
+	p, err := a.producer("search", q.Producer)
+	if err != nil {
 		return catalog.Page{}, err
 	}
 	page, err := a.cfg.Catalog.Search(ctx, q)
+	if err == nil && len(page.Records) == 0 && q.After == "" {
+		before := p.followed()
+		if a.readOn(ctx, p); p.followed() > before {
+			page, err = a.cfg.Catalog.Search(ctx, q)
+		}
+	}
 	if errors.Is(err, catalog.ErrQuery) {
 		return page, fail(Invalid, "search", "", err)
 	}

@@ -1,16 +1,23 @@
 package archive_test
 
 import (
+	"context"
 	"fmt"
+	"io"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/marchesud/perenne/archive"
 	"github.com/marchesud/perenne/archive/archivetest"
 	"github.com/marchesud/perenne/archive/canon"
 	"github.com/marchesud/perenne/archive/ledger"
 	"github.com/marchesud/perenne/archive/paper"
+	"github.com/marchesud/perenne/storage"
 	"github.com/marchesud/perenne/storage/dir"
+	"github.com/marchesud/perenne/storage/storagetest"
 )
 
 // fixed is the part of a receipt that never changes: body and proof.
@@ -215,6 +222,165 @@ func TestAnAnnulledKeyGetsANewGeneration(t *testing.T) {
 				t.Error(err)
 			}
 			audited(t, a, archivetest.Montesole, paper.VerdictGood)
+			b.Close(a)
+		})
+	}
+}
+
+// hanging is a store that gives nothing, and takes no package, until it is let go.
+type hanging struct {
+	*dir.Store
+	mu   sync.Mutex
+	free chan struct{}
+}
+
+func (h *hanging) Get(ctx context.Context, key, version string, offset, n int64) (io.ReadCloser, error) {
+	h.mu.Lock()
+	free := h.free
+	h.mu.Unlock()
+	if free != nil {
+		select {
+		case <-free:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return h.Store.Get(ctx, key, version, offset, n)
+}
+
+func (h *hanging) Put(ctx context.Context, key string, r io.ReaderAt, o storage.PutOptions) error {
+	h.mu.Lock()
+	free := h.free
+	h.mu.Unlock()
+	if free != nil && strings.Contains(key, "/packages/") {
+		select {
+		case <-free:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return h.Store.Put(ctx, key, r, o)
+}
+
+func TestAStoreThatHangsIsNotWaitedForWithoutEnd(t *testing.T) {
+	b, root := newBench(t)
+	s, err := dir.Open(root, dir.Options{Immutable: dir.Off})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &hanging{Store: s}
+	b.Store = h
+	b.Vary = func(c *archive.Config) { c.StoreWait = time.Second }
+	a := b.MustOpen()
+	h.mu.Lock()
+	h.free = make(chan struct{})
+	h.mu.Unlock()
+	d := archivetest.Determina("1", "testo")
+	answered := make(chan error, 1)
+	go func() {
+		_, err := a.Submit(ctx, d.Submission(mine))
+		answered <- err
+	}()
+	select {
+	case err := <-answered:
+		if archive.KindOf(err) != archive.Unavailable {
+			t.Errorf("got %v, want unavailable", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("the client still waits")
+	}
+	before := time.Now()
+	if st := a.Status(ctx); time.Since(before) > 10*time.Second || len(st.Producers) != 2 {
+		t.Errorf("the status came after %v: %+v", time.Since(before), st)
+	}
+	close(h.free)
+	mustSubmit(t, b, a, mine, d)
+	wantOnePackage(t, b, root)
+	b.Close(a)
+}
+
+// tight is a store that has no room for what may be replaced, while full is set.
+type tight struct {
+	*dir.Store
+	full atomic.Bool
+}
+
+func (s *tight) Replace(ctx context.Context, key string, r io.ReaderAt, o storage.PutOptions) error {
+	if s.full.Load() {
+		return storage.ErrFull
+	}
+	return s.Store.Replace(ctx, key, r, o)
+}
+
+func (s *tight) Put(ctx context.Context, key string, r io.ReaderAt, o storage.PutOptions) error {
+	if s.full.Load() && storage.Replaceable(key) {
+		return storage.ErrFull
+	}
+	return s.Store.Put(ctx, key, r, o)
+}
+
+// TestSearchRecordsThatFoundNoRoomAreNoDamageLater fills the store between a commit and its search records.
+func TestSearchRecordsThatFoundNoRoomAreNoDamageLater(t *testing.T) {
+	b, root := newBench(t)
+	s, err := dir.Open(root, dir.Options{Immutable: dir.Off})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := &tight{Store: s}
+	b.Store = store
+	a := b.MustOpen()
+	first, second := archivetest.Determina("1", "testo"), archivetest.Determina("2", "testo")
+	store.full.Store(true)
+	if _, err := a.Submit(ctx, first.Submission(mine)); err != nil { // its search records are put behind it
+		t.Error(err)
+	}
+	if _, err := a.Submit(ctx, second.Submission(mine)); archive.KindOf(err) != archive.Unavailable {
+		t.Errorf("got %v, want unavailable", err)
+	}
+	store.full.Store(false)
+	eventually(t, "the producer to go on", func() bool {
+		_, err := a.Submit(ctx, second.Submission(mine))
+		return err == nil
+	})
+	if out := audited(t, a, mine, paper.VerdictGood); len(out.Report.Findings) > 0 {
+		t.Errorf("got findings %+v, want none", out.Report.Findings)
+	}
+	b.Close(a)
+}
+
+// TestAnOutcomeThatTheStoreSettledItself has the store take an object and say that one exists, as storage/s3 does when
+// it looks after an answer that was not definite.
+func TestAnOutcomeThatTheStoreSettledItself(t *testing.T) {
+	for _, room := range []string{"/packages/", "/refusals/", "/reports/", "/records/", "evidence/"} {
+		t.Run(room, func(t *testing.T) {
+			m := storagetest.NewMem(t)
+			var met atomic.Int64
+			m.OnPut = func(key string) (bool, error) { // before the archive opens: its sealer puts by itself
+				if strings.Contains(key, room) {
+					met.Add(1)
+					return true, storage.ErrExists
+				}
+				return true, nil
+			}
+			b := archivetest.New(t, m)
+			a := b.MustOpen()
+			r := mustSubmit(t, b, a, mine, archivetest.Determina("1", "testo"))
+			if _, err := a.Submit(ctx, faulty("90").Submission(mine)); err != nil {
+				t.Error(err)
+			}
+			if out := audited(t, a, mine, paper.VerdictGood); out.ID == "" {
+				t.Error("the report was not entered")
+			}
+			c, err := a.Retrieve(ctx, archive.Request{Producer: mine, ID: r.Body.Package, Purpose: "prova", By: "test"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+			if met.Load() == 0 {
+				t.Error("nothing was put there")
+			}
 			b.Close(a)
 		})
 	}

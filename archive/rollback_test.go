@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/marchesud/perenne/archive"
@@ -12,6 +13,7 @@ import (
 	"github.com/marchesud/perenne/archive/ledger"
 	"github.com/marchesud/perenne/archive/paper"
 	"github.com/marchesud/perenne/storage/dir"
+	"github.com/marchesud/perenne/storage/storagetest"
 )
 
 // rolledBack is an archive whose store and catalog are those of an earlier day, with a receipt of a later one.
@@ -180,4 +182,139 @@ func TestReadingMakesNoMark(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAPartLooksAtTheEndOfTheBucketToo takes the end of the bucket away under a running archive, or hurts it, and has one
+// package, then a range, looked at whose commits are whole; also held against a paper of that end.
+func TestAPartLooksAtTheEndOfTheBucketToo(t *testing.T) {
+	type ends struct {
+		before storagetest.Snapshot
+		key    string // of the commit of the mark
+		other  []byte // a commit that was signed for its number, and never acknowledged
+	}
+	for name, c := range map[string]struct {
+		hurt                    func(*storagetest.Mem, ends)
+		verdict, rollback, kind string
+	}{
+		"untouched":       {func(*storagetest.Mem, ends) {}, paper.VerdictGood, "none", ""},
+		"rolled back":     {func(m *storagetest.Mem, e ends) { m.Rollback(e.before) }, paper.VerdictDamaged, "found", "rollback"},
+		"last deleted":    {func(m *storagetest.Mem, e ends) { m.Delete(e.key) }, paper.VerdictDamaged, "found", "rollback"},
+		"another history": {func(m *storagetest.Mem, e ends) { m.Overwrite(e.key, e.other) }, paper.VerdictDamaged, "found", "fork"},
+		"flipped":         {func(m *storagetest.Mem, e ends) { m.Flip(e.key, 800) }, paper.VerdictDamaged, "not checked", "ledger"},
+		"covered":         {func(m *storagetest.Mem, e ends) { m.Plant(e.key, []byte("altro")) }, paper.VerdictDamaged, "none", "versions"},
+		"under a marker":  {func(m *storagetest.Mem, e ends) { m.Marker(e.key) }, paper.VerdictDamaged, "none", "delete marker"},
+		"not given":       {func(m *storagetest.Mem, e ends) { m.Rot(e.key) }, paper.VerdictIncomplete, "not checked", ""},
+	} {
+		for _, what := range []string{"package", "package against", "range", "range against"} {
+			t.Run(name+"/"+what, func(t *testing.T) {
+				t.Parallel()
+				m := storagetest.NewMem(t)
+				m.Lenient = true
+				b := archivetest.New(t, m)
+				a := b.MustOpen()
+				scope := archive.Scope{Producer: mine, IDs: []string{mustSubmit(t, b, a, mine, archivetest.Determina("1", "testo")).Body.Package}}
+				mustSubmit(t, b, a, mine, archivetest.Determina("2", "testo"))
+				b.Close(a)
+				heads := filepath.Join(b.State, "heads")
+				mark, err := os.ReadFile(heads)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var e ends
+				e.before = m.Snapshot()
+				branch := storagetest.NewMem(t)
+				branch.Rollback(e.before)
+				a = b.MustOpen()
+				last := mustSubmit(t, b, a, mine, archivetest.Determina("3", "testo"))
+				n := marked(t, b)
+				b.Close(a)
+				now, err := os.ReadFile(heads)
+				if err != nil {
+					t.Fatal(err)
+				}
+				e.key, b.Store = ledger.Key(mine, n), branch
+				if err := os.WriteFile(heads, mark, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				for branch.Bytes(e.key) == nil {
+					plant(t, b, mine, holds(1)...)
+				}
+				e.other, b.Store = branch.Bytes(e.key), m
+				if err := os.WriteFile(heads, now, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				a = b.MustOpen()
+				if got := marked(t, b); got != n {
+					t.Fatalf("the archive went on to commit %d by itself", got)
+				}
+				if strings.HasPrefix(what, "range") {
+					scope.IDs, scope.End = nil, 3
+				}
+				if strings.HasSuffix(what, "against") {
+					scope.Against = []paper.Checked{held(t, b, last)}
+				}
+				c.hurt(m, e)
+				out, err := a.Audit(ctx, scope)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r := out.Report
+				if r.Verdict != c.verdict || r.Ledger.Rollback != c.rollback || c.kind != "" && !hasKind(out, c.kind) || c.kind == "" && len(r.Findings) > 0 {
+					t.Errorf("got %s, rollback %q, %+v, not checked %q; want %s, %q, %s", r.Verdict, r.Ledger.Rollback, r.Findings, r.NotChecked, c.verdict, c.rollback, c.kind)
+				}
+				b.Close(a)
+			})
+		}
+	}
+}
+
+// marked is the commit that a running archive has acknowledged last.
+func marked(t testing.TB, b *archivetest.Bench) int64 {
+	t.Helper()
+	heads, err := ledger.OpenHeads(filepath.Join(b.State, "heads"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, ok := heads.Get(mine)
+	if !ok {
+		t.Fatal("no mark")
+	}
+	return head.Number
+}
+
+// TestAPaperIsHeldAgainstTheBucketWhereThereIsNoMark has an archive that only reads, and has a local index of everything,
+// look at one package: without a paper it cannot tell, with one it looks whether the bucket still has its commit.
+func TestAPaperIsHeldAgainstTheBucketWhereThereIsNoMark(t *testing.T) {
+	m := storagetest.NewMem(t)
+	b := archivetest.New(t, m)
+	a := b.MustOpen()
+	scope := archive.Scope{Producer: mine, IDs: []string{mustSubmit(t, b, a, mine, archivetest.Determina("1", "testo")).Body.Package}}
+	before := m.Snapshot()
+	last := held(t, b, mustSubmit(t, b, a, mine, archivetest.Determina("2", "testo")))
+	b.Close(a)
+	reader := archivetest.Attach(t, m, t.TempDir(), b.Keys())
+	reader.Vary = func(c *archive.Config) { c.LedgerSigner, c.TrustBucketHead = nil, true }
+	a = reader.MustOpen()
+	for _, c := range []struct {
+		back              bool
+		against           []paper.Checked
+		verdict, rollback string
+	}{
+		{false, nil, paper.VerdictIncomplete, "not checked"},
+		{false, []paper.Checked{last}, paper.VerdictGood, "none"},
+		{true, []paper.Checked{last}, paper.VerdictDamaged, "found"},
+	} {
+		if c.back {
+			m.Rollback(before)
+		}
+		scope.Against = c.against
+		out, err := a.Audit(ctx, scope)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := out.Report; r.Verdict != c.verdict || r.Ledger.Rollback != c.rollback {
+			t.Errorf("%+v: got %s, rollback %q, %+v, not checked %q", c, r.Verdict, r.Ledger.Rollback, r.Findings, r.NotChecked)
+		}
+	}
+	reader.Close(a)
 }

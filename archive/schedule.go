@@ -2,11 +2,13 @@ package archive
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +25,15 @@ type rereading struct {
 	mu        sync.Mutex
 	stretches []stretch
 	last      conclusion
+	reports   []named         // issued by other daemons, not looked at yet
+	own       map[string]bool // identifiers of reports on their way into the ledger from here
+}
+
+// named is a report as its entry names it.
+type named struct {
+	ID     string `json:"id"`
+	Object string `json:"object"`
+	SHA256 string `json:"sha256"`
 }
 
 // conclusion is what the last audit of everything, or of a range, said.
@@ -36,21 +47,34 @@ type conclusion struct {
 type rereadingFile struct {
 	Stretches []stretch  `json:"stretches"`
 	Last      conclusion `json:"last"`
+	Reports   []named    `json:"reports,omitempty"`
 }
 
-// stretch is entries First to End (excluded), read at Time.
+// stretch is entries First to End (excluded), read at Time; or, Unread, asked for then of a store that did not give them.
 type stretch struct {
-	First int64     `json:"first"`
-	End   int64     `json:"end"`
-	Time  time.Time `json:"time"`
+	First  int64     `json:"first"`
+	End    int64     `json:"end"`
+	Time   time.Time `json:"time"`
+	Unread bool      `json:"unread,omitempty"`
+}
+
+// unreadAgain is when entries that the store did not give come up again: an outage passes, a damaged file does not.
+const unreadAgain = 24 * time.Hour
+
+// dueAt is when the stretch is to be read again.
+func (x stretch) dueAt(every, tick time.Duration) time.Time {
+	if after := every - tick; !x.Unread || after < unreadAgain {
+		return x.Time.Add(after)
+	}
+	return x.Time.Add(unreadAgain)
 }
 
 func openRereading(path string) *rereading {
-	r := &rereading{path: path}
+	r := &rereading{path: path, own: map[string]bool{}}
 	b, err := os.ReadFile(path)
 	var f rereadingFile
 	if err == nil && json.Unmarshal(b, &f) == nil && contiguous(f.Stretches) {
-		r.stretches, r.last = f.Stretches, f.Last
+		r.stretches, r.last, r.reports = f.Stretches, f.Last, f.Reports
 	}
 	return r
 }
@@ -80,8 +104,15 @@ func (r *rereading) readLocked() int64 {
 	return r.stretches[len(r.stretches)-1].End
 }
 
-// note enters an audit of everything up to end, or of a range that stopped at end.
-func (r *rereading) note(s Scope, end int64, at time.Time) {
+// refused reports whether the store did not give an entry's object, or its commit, when it was last asked.
+func (r *rereading) refused(index int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.stretches, func(x stretch) bool { return x.Unread && x.First <= index && index < x.End })
+}
+
+// note enters an audit of everything up to end, or of a range that stopped at end; of which the store did not give unread.
+func (r *rereading) note(s Scope, end int64, at time.Time, unread []stretch) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	first := s.First
@@ -96,20 +127,30 @@ func (r *rereading) note(s Scope, end int64, at time.Time) {
 	if first > r.readLocked() || end <= first {
 		return
 	}
-	var next []stretch
-	for _, x := range r.stretches {
-		if x.First < first {
-			next = append(next, stretch{x.First, min(x.End, first), x.Time})
+	r.stretches = overlay(r.stretches, stretch{First: first, End: end, Time: at})
+	for _, x := range unread {
+		if x.First, x.End = max(x.First, first), min(x.End, end); x.First < x.End {
+			r.stretches = overlay(r.stretches, stretch{First: x.First, End: x.End, Time: at, Unread: true})
 		}
 	}
-	next = append(next, stretch{first, end, at})
-	for _, x := range r.stretches {
-		if x.End > end {
-			next = append(next, stretch{max(x.First, end), x.End, x.Time})
-		}
-	}
-	r.stretches = next
 	r.save()
+}
+
+// overlay puts a stretch over contiguous others.
+func overlay(all []stretch, over stretch) []stretch {
+	var next []stretch
+	for _, x := range all {
+		if x.End = min(x.End, over.First); x.First < x.End {
+			next = append(next, x)
+		}
+	}
+	next = append(next, over)
+	for _, x := range all {
+		if x.First = max(x.First, over.End); x.First < x.End {
+			next = append(next, x)
+		}
+	}
+	return next
 }
 
 // concluded enters what an audit said, whether or not its report could be entered in the ledger.
@@ -119,6 +160,9 @@ func (r *rereading) concluded(s Scope, rep *paper.Report) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if rep.Ended < r.last.Ended { // another daemon's, heard of late
+		return
+	}
 	r.last = conclusion{Ended: rep.Ended, Verdict: rep.Verdict, Damage: damaged(rep)}
 	r.save()
 }
@@ -132,7 +176,7 @@ func (r *rereading) conclusion() conclusion {
 
 // save writes the note; what cannot be written is forgotten at the next start, and read again then.
 func (r *rereading) save() {
-	b, err := json.Marshal(rereadingFile{r.stretches, r.last})
+	b, err := json.Marshal(rereadingFile{r.stretches, r.last, r.reports})
 	if err != nil {
 		return
 	}
@@ -154,7 +198,8 @@ func (r *rereading) due(size int64, firstReading func(from int64) (time.Time, bo
 	}
 	oldest := -1
 	for i, x := range r.stretches {
-		if now.Sub(x.Time) >= every-tick && (oldest < 0 || x.Time.Before(r.stretches[oldest].Time)) {
+		at := x.dueAt(every, tick)
+		if !now.Before(at) && (oldest < 0 || at.Before(r.stretches[oldest].dueAt(every, tick))) {
 			oldest = i
 		}
 	}
@@ -164,13 +209,13 @@ func (r *rereading) due(size int64, firstReading func(from int64) (time.Time, bo
 	return r.stretches[oldest].First, r.stretches[oldest].End, true
 }
 
-// overdue counts the entries that were not read again within every.
+// overdue counts the entries that were not read again within every, and those that the store did not give.
 func (r *rereading) overdue(size int64, accepted func(entry int64) (time.Time, bool), now time.Time, every time.Duration) int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var n int64
 	for _, x := range r.stretches {
-		if now.Sub(x.Time) > every {
+		if x.Unread || now.Sub(x.Time) > every {
 			n += x.End - x.First
 		}
 	}
@@ -182,7 +227,7 @@ func (r *rereading) overdue(size int64, accepted func(entry int64) (time.Time, b
 	return n
 }
 
-// oldest is the time of the oldest reading; zero when something was never read again.
+// oldest is the time of the oldest reading; zero when something was never read again, or was not given.
 func (r *rereading) oldest(size int64) time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -191,6 +236,9 @@ func (r *rereading) oldest(size int64) time.Time {
 	}
 	t := r.stretches[0].Time
 	for _, x := range r.stretches {
+		if x.Unread {
+			return time.Time{}
+		}
 		if x.Time.Before(t) {
 			t = x.Time
 		}
@@ -198,9 +246,125 @@ func (r *rereading) oldest(size int64) time.Time {
 	return t
 }
 
+// issuing tells of a report that is about to be entered from here.
+func (r *rereading) issuing(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.own[id] = true
+}
+
+// mostReports are kept to be looked at: of a ledger that is applied from its beginning the newest count.
+const mostReports = 256
+
+// issued keeps the report that an entry names, to be looked at by the scheduler: another daemon's spares this one the
+// reading of what it read.
+func (r *rereading) issued(e ledger.Entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.own[e.ID] {
+		delete(r.own, e.ID)
+		return
+	}
+	r.reports = append(r.reports, named{e.ID, e.Object, e.SHA256})
+	r.reports = r.reports[max(0, len(r.reports)-mostReports):]
+	r.save()
+}
+
+// unlooked gives the reports of others, once each.
+func (r *rereading) unlooked() []named {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	reports := r.reports
+	if r.reports = nil; reports != nil {
+		r.save()
+	}
+	return reports
+}
+
+// lookLater puts reports back before those that have come since.
+func (r *rereading) lookLater(reports []named) {
+	if len(reports) == 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.reports = append(reports, r.reports...)
+	r.reports = r.reports[max(0, len(r.reports)-mostReports):]
+	r.save()
+}
+
+// shareReports takes over what other daemons have read again, from their reports. What such a report must be: whole
+// and signed by a key of ours, with the bytes that the ledger names; about this ledger, at a root it had. One that is
+// not good is told by Status, and spares nothing: what was hurt, or could not be read there, is read here too.
+func (a *Archive) shareReports(ctx context.Context, p *producer) {
+	var later []named // could not be read now
+	defer func() { p.reread.lookLater(later) }()
+	for _, e := range p.reread.unlooked() {
+		r, at, err := a.readReport(ctx, p, e)
+		if unread(err) || ctx.Err() != nil {
+			later = append(later, e)
+			continue
+		}
+		if err != nil {
+			a.cfg.Log.Warn("another daemon's report is not relied upon", slog.String("report", e.Object), slog.Any("err", err))
+			continue
+		}
+		s, end := Scope{IDs: r.Selection.IDs}, r.Ledger.Size
+		if r.Selection.What == "range" {
+			s.First, s.End, end = r.Selection.First, r.Selection.End, r.Selection.End
+		}
+		p.reread.concluded(s, r)
+		if r.Verdict == paper.VerdictGood {
+			p.reread.note(s, end, at, nil)
+		}
+	}
+}
+
+// readReport reads a report that can be relied upon, and tells when its audit began.
+func (a *Archive) readReport(ctx context.Context, p *producer, e named) (*paper.Report, time.Time, error) {
+	o, err := openObject(ctx, a.cfg.Store, e.Object)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	r, sum, err := paper.ReadReport(ctx, o, o.size, a.cfg.Trust)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	at, err := time.Parse(paper.TimeFormat, r.Started)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	last, err := p.ledger().CommitOf(r.Ledger.Size - 1)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	c, err := p.ledger().Commit(ctx, last)
+	switch {
+	case commitDamaged(err):
+	case err != nil: // the store's own: it says nothing of the report
+		err = &readError{err}
+	case hex.EncodeToString(sum[:]) != e.SHA256:
+		err = errors.New("other bytes than those that the ledger names")
+	case r.Identifier != paper.ReportURN(a.cfg.Installation, p.Code, e.ID) || r.Ledger.Origin != a.cfg.Installation+"/"+p.Code:
+		err = errors.New("it is another report, or of another ledger")
+	case c.Size != r.Ledger.Size || hex.EncodeToString(c.Root[:]) != r.Ledger.Root || r.Selection.End > c.Size:
+		err = errors.New("the ledger never was what it says")
+	case at.After(a.cfg.Now()):
+		err = errors.New("it lies in the future")
+	}
+	return r, at, err
+}
+
 // rereadEvery reads packages again, oldest first, within the byte budget of a tick, so that each is read
 // within the policy's audit period (Linee guida AgID 4.5 f asks for five years; the shipped policy, 30 days).
+// It begins at a random moment of its tick: of several daemons that were started together one reads what has come due
+// before the others look, and they find its report.
 func (a *Archive) rereadEvery(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-time.After(a.random(a.cfg.AuditTick)):
+	}
 	t := time.NewTicker(a.cfg.AuditTick)
 	defer t.Stop()
 	for {
@@ -223,6 +387,8 @@ func (a *Archive) reread(ctx context.Context, p *producer) error {
 	if p.ledger() == nil {
 		return nil
 	}
+	a.readOn(ctx, p)
+	a.shareReports(ctx, p)
 	budget := a.cfg.AuditBudget
 	for before := (stretch{}); ctx.Err() == nil; {
 		first, end, ok := p.reread.due(p.ledger().Head().Size, a.firstReading(ctx, p), a.cfg.Now(), p.Policy.AuditEvery(), a.cfg.AuditTick)
@@ -320,15 +486,20 @@ func (a *Archive) acceptedAt(ctx context.Context, p *producer) func(int64) (time
 
 // Health is what an operator wants to know at a glance.
 type Health struct {
-	Installation  string           `json:"installation"`
-	Program       string           `json:"program"`
-	ReadOnly      bool             `json:"read_only"`
-	Protection    string           `json:"protection"`
-	Qualification string           `json:"qualification"`
-	Seal          int64            `json:"seal"` // number of the newest; -1: none
-	UnsealedSince string           `json:"unsealed_since,omitempty"`
-	SealError     string           `json:"seal_error,omitempty"`
-	Producers     []ProducerHealth `json:"producers"`
+	Installation  string       `json:"installation"`
+	Program       string       `json:"program"`
+	ReadOnly      bool         `json:"read_only"`
+	Protection    string       `json:"protection"`
+	Qualification string       `json:"qualification"`
+	Seal          int64        `json:"seal"` // number of the newest; -1: none
+	UnsealedSince string       `json:"unsealed_since,omitempty"`
+	SealError     string       `json:"seal_error,omitempty"`
+	Spool         *SpoolHealth `json:"spool,omitempty"` // where the store has one in front
+	// LocksAt is when the locks were last gone through, LocksShort how many were missing or short then; empty on a
+	// store without locks.
+	LocksAt    string           `json:"locks_at,omitempty"`
+	LocksShort int64            `json:"locks_short,omitempty"`
+	Producers  []ProducerHealth `json:"producers"`
 }
 
 // ProducerHealth is the same of one producer.
@@ -351,9 +522,15 @@ type ProducerHealth struct {
 
 // Status tells how the archive is.
 func (a *Archive) Status(ctx context.Context) Health {
+	ctx, cancel := context.WithTimeout(ctx, statusWait)
+	defer cancel()
 	h := Health{
 		Installation: a.cfg.Installation, Program: a.cfg.Program.Name + " " + a.cfg.Program.Version, ReadOnly: !a.writable(),
 		Protection: protection(a.cfg.Store), Qualification: a.qualification(), Seal: a.seals.Head().Number,
+		Spool: a.spoolHealth(),
+	}
+	if last := a.lockRound.Load(); last != nil {
+		h.LocksAt, h.LocksShort = stamp(last.at), last.Short
 	}
 	a.sealer.mu.Lock()
 	if !a.sealer.since.IsZero() {
@@ -368,6 +545,9 @@ func (a *Archive) Status(ctx context.Context) Health {
 	}
 	return h
 }
+
+// statusWait bounds what Status reads of the store: who asks what is the matter with it must not wait for it.
+const statusWait = time.Second
 
 func (a *Archive) producerHealth(ctx context.Context, p *producer) ProducerHealth {
 	h := ProducerHealth{Code: p.Code, Name: p.Name, Packages: a.cfg.Catalog.Count(p.Code), AuditEvery: fmt.Sprintf("%gh", p.Policy.AuditEvery().Hours())}

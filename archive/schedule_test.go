@@ -11,6 +11,7 @@ import (
 	"github.com/marchesud/perenne/archive/archivetest"
 	"github.com/marchesud/perenne/archive/ledger"
 	"github.com/marchesud/perenne/archive/paper"
+	"github.com/marchesud/perenne/storage/storagetest"
 )
 
 // clock is a clock that is set ahead by hand and otherwise runs.
@@ -113,6 +114,45 @@ func TestEverythingIsReadAgainWithinItsPeriodOldestFirst(t *testing.T) {
 		return h.Overdue == 0 && (h.OldestRead == "" || err == nil && c.now().Sub(oldest) < 3*day)
 	})
 	b.Close(a)
+}
+
+// TestWhatTheStoreDidNotGiveIsAskedForAgainADayLater has a package, then a commit, that are not given when their time
+// comes: all others are read, these count as overdue, and a day later they are read and their SHA-512 is bound.
+func TestWhatTheStoreDidNotGiveIsAskedForAgainADayLater(t *testing.T) {
+	const day = 24 * time.Hour
+	for _, room := range []string{"/packages/", "/ledger/"} {
+		c := &clock{}
+		m := storagetest.NewMem(t)
+		b := archivetest.New(t, m)
+		tick := time.Duration(0) // the scheduler sleeps until the archive is opened again
+		b.Vary = func(cfg *archive.Config) { cfg.Now, cfg.AuditTick = c.now, tick }
+		a := b.MustOpen()
+		for i := range 6 {
+			mustSubmit(t, b, a, mine, archivetest.Determina(fmt.Sprint(i), "testo"))
+		}
+		keys := inRoom(m.Keys(), mine+room)
+		away := keys[len(keys)/2]
+		m.Rot(away)
+		out, err := a.Audit(ctx, archive.Scope{Producer: mine})
+		if err != nil || out.Report.Verdict != paper.VerdictIncomplete {
+			t.Fatalf("got %v, %v", out, err)
+		}
+		h := a.Status(ctx).Producers[0]
+		if h.Overdue < 1 || h.Overdue > 2 || h.OldestRead != "" {
+			t.Errorf("%s: %d overdue since %q, want what was not given alone, and no time", room, h.Overdue, h.OldestRead)
+		}
+		m.Unrot(away)
+		b.Close(a)
+		tick = 10 * time.Millisecond
+		a = b.MustOpen()
+		time.Sleep(100 * time.Millisecond)
+		if h := a.Status(ctx).Producers[0]; h.Overdue < 1 {
+			t.Errorf("%s: asked for again at once", room)
+		}
+		c.advance(day + time.Minute)
+		eventually(t, "what was not given to be read", func() bool { return a.Status(ctx).Producers[0].Overdue == 0 })
+		b.Close(a)
+	}
 }
 
 // TestTheSchedulerFindsDamage hurts a package and waits for the alarm.

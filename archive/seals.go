@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/marchesud/perenne/archive/ledger"
 	"github.com/marchesud/perenne/archive/seal"
@@ -25,6 +25,9 @@ type sealer struct {
 	a    *Archive
 	kick chan struct{}
 
+	making sync.Mutex // held by whoever makes a seal
+	alone  bool       // it was made sure, since the start, that no seal lies behind the last one read; guarded by making
+
 	mu    sync.Mutex
 	ended chan struct{}     // closed and replaced when an attempt has ended
 	down  bool              // the last attempt failed
@@ -32,6 +35,13 @@ type sealer struct {
 	asked int64             // how often a seal was made due
 	since time.Time         // something is unsealed since then; zero when nothing is
 	err   error             // of the last attempt, and of the ledgers left out
+
+	// What is known of the other daemons.
+	made   time.Time     // when the newest seal was made
+	mine   bool          // and it was made here
+	others time.Time     // when a seal made elsewhere was last read; zero: never
+	round  time.Duration // what one seal took here last
+	lost   int           // numbers lost in a row
 
 	doubt string // what was said of seal.Index.Doubted
 }
@@ -86,26 +96,101 @@ func (s *sealer) attempt(producer string) (ended <-chan struct{}, hopeless bool)
 // run makes seals until ctx ends. What the last run left unsealed is sealed at once. While no TSA answers it tries
 // again, at growing intervals up to a minute: submissions go on, and their receipts say that the seal is pending.
 func (s *sealer) run(ctx context.Context) {
-	var tick <-chan time.Time
-	kick := s.kick
-	if s.a.cfg.SealEvery > 0 {
-		t := time.NewTicker(s.a.cfg.SealEvery)
-		defer t.Stop()
-		tick, kick = t.C, nil
-	}
 	s.look(ctx)
 	pause := s.try(ctx, 0, false)
+	kick, due := s.kick, s.dueIn()
+	if s.a.cfg.SealEvery > 0 {
+		kick = nil
+	}
 	for {
 		waited := false // the whole pause: a submission that comes in between is no reason to grow it
 		select {
 		case <-ctx.Done():
 			return
 		case <-kick:
-		case <-tick:
+		case <-after(due):
+			if s.sealedMeanwhile(ctx) {
+				due = s.dueIn()
+				continue
+			}
 		case <-after(pause):
 			waited = true
 		}
-		pause = s.try(ctx, pause, waited)
+		pause, due = s.try(ctx, pause, waited), s.dueIn()
+	}
+}
+
+// dueIn is the time until the next seal is due here, where they are made at intervals; zero where they are not. The
+// daemon that made the newest seal makes the next; the others wait a quarter of the interval longer, and a random
+// part of another, so that several daemons buy one token an interval, and none is needed for that.
+func (s *sealer) dueIn() time.Duration {
+	every := s.a.cfg.SealEvery
+	if every == 0 {
+		return 0
+	}
+	s.mu.Lock()
+	made, mine := s.made, s.mine
+	s.mu.Unlock()
+	wait := made.Add(every).Sub(s.a.cfg.Now())
+	if !mine && !made.IsZero() {
+		wait += every/4 + s.a.random(every/4)
+	}
+	if wait <= 0 { // long ago: nothing was there to be sealed
+		return every
+	}
+	return min(wait, 2*every)
+}
+
+// sealedMeanwhile reads on when a seal is due here, and reports whether another daemon has made one within the interval.
+func (s *sealer) sealedMeanwhile(ctx context.Context) bool {
+	if err := s.a.refreshSeals(ctx); err != nil {
+		return false // the attempt says so
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.a.cfg.Now().Sub(s.made) < s.a.cfg.SealEvery
+}
+
+// saw notes a seal that another daemon has made.
+func (s *sealer) saw(at time.Time) {
+	now := s.a.cfg.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.others = now
+	if at.After(now) {
+		at = now
+	}
+	if at.After(s.made) {
+		s.made, s.mine = at, false
+	}
+}
+
+// took notes what an attempt at a number took, and whether it was lost.
+func (s *sealer) took(d time.Duration, lost bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.round = d
+	if lost {
+		s.lost++
+		return
+	}
+	s.lost, s.made, s.mine = 0, s.a.cfg.Now(), true
+}
+
+// yield waits for about as long as a seal takes, and the longer the more numbers were lost in a row, where other
+// daemons seal at once too: they read this one, and make theirs. Otherwise whoever is a little faster would have every
+// number, and each loser drops a token.
+func (s *sealer) yield(ctx context.Context) {
+	const lately, longest = 10 * time.Second, 250 * time.Millisecond
+	s.mu.Lock()
+	pause, lost, others := min(s.round, longest), min(s.lost, 2), s.others
+	s.mu.Unlock()
+	if s.a.cfg.SealEvery > 0 || others.IsZero() || s.a.cfg.Now().Sub(others) > lately {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(pause + s.a.random(pause<<lost)):
 	}
 }
 
@@ -151,16 +236,40 @@ func after(d time.Duration) <-chan time.Time {
 	return time.After(d)
 }
 
-// all makes seals until nothing is unsealed that can be sealed.
+// all makes seals until nothing is unsealed that can be sealed; where they are made at intervals, until what is in
+// the ledgers now is sealed: what comes meanwhile waits for the next interval, and costs no token now.
 func (s *sealer) all(ctx context.Context) error {
+	until := s.sizes()
 	for {
 		more, err := s.one(ctx)
-		if err == nil && more {
+		if err == nil && more && (s.a.cfg.SealEvery == 0 || !s.reached(until)) {
+			s.yield(ctx)
 			continue
 		}
 		s.end(ctx, err)
 		return err
 	}
+}
+
+// sizes are the ledgers as they are now.
+func (s *sealer) sizes() map[string]int64 {
+	sizes := map[string]int64{}
+	for _, code := range s.a.Producers() {
+		if log := s.a.logOf(code); log != nil {
+			sizes[code] = log.Head().Size
+		}
+	}
+	return sizes
+}
+
+// reached reports whether the seals reach so far.
+func (s *sealer) reached(sizes map[string]int64) bool {
+	for code, size := range sizes {
+		if s.a.seals.End(code) < size {
+			return false
+		}
+	}
+	return true
 }
 
 // end notes how an attempt has ended and tells those who wait.
@@ -215,17 +324,26 @@ func (s *sealer) unsealed(ctx context.Context) (found bool, since time.Time) {
 
 // one makes one seal over everything unsealed and reports whether there was something.
 func (s *sealer) one(ctx context.Context) (bool, error) {
-	a := s.a
-	err := a.refreshSeals(ctx)
+	s.making.Lock()
+	defer s.making.Unlock()
+	began := s.a.cfg.Now()
+	err := s.settle(ctx)
 	s.sayDoubt()
 	if err != nil {
 		return false, err
 	}
-	n, leaves, err := s.next(ctx)
+	return s.make(ctx, began, nil)
+}
+
+// make makes the seal that follows the last one known, behind void numbers, in an attempt that began then.
+func (s *sealer) make(ctx context.Context, began time.Time, voids []seal.Void) (bool, error) {
+	a := s.a
+	n, leaves, tree, err := s.next(ctx, voids)
 	if err != nil || len(n.Ranges) == 0 {
 		return false, err
 	}
 
+	a.crash("seal.due")
 	// Token. A crash here leaves nothing; the token is dropped.
 	start := a.cfg.Now()
 	if n.Token, err = a.cfg.Timestamper.Timestamp(ctx, n.Root); err != nil {
@@ -239,17 +357,25 @@ func (s *sealer) one(ctx context.Context) (bool, error) {
 	object := n.Marshal()
 	err = a.put(ctx, seal.Key(n.Number), object, sha256.Sum256(object))
 	if errors.Is(err, storage.ErrExists) {
-		return true, s.lost(ctx, n.Number)
+		a.metrics.dropped.Inc()
+		err := s.overtaken(ctx, n.Number)
+		s.took(a.cfg.Now().Sub(began), true)
+		return true, err
 	}
 	if err != nil {
 		return false, err
 	}
-	a.crash("seal.stored") // leaves a seal that the next start reads
+	a.crash("seal.stored")                             // leaves a seal that the next start reads
+	if st, err := a.newSealTree(n, tree); err == nil { // whoever waits for the seal needs its tree at once
+		a.trees.keep(n.Number, st)
+	}
 	if err := a.seals.Add(n, object); err != nil {
 		return false, err
 	}
+	a.crash("seal.noted")
 	a.keepLeaves(n.Number, leaves)
 	a.metrics.seals.Set(float64(n.Number))
+	s.took(a.cfg.Now().Sub(began), false)
 	return true, nil
 }
 
@@ -261,10 +387,10 @@ func (s *sealer) sayDoubt() {
 	}
 }
 
-// lost reads on after a number was taken by somebody else. A store that says that the seal exists and does not
+// overtaken reads on after a number was taken by somebody else. A store that says that the seal exists and does not
 // give it is an error: to try again at once would ask for one token after the other.
-func (s *sealer) lost(ctx context.Context, n int64) error {
-	if err := s.a.refreshSeals(ctx); err != nil {
+func (s *sealer) overtaken(ctx context.Context, n int64) error {
+	if err := s.a.seals.Reach(ctx, n); err != nil {
 		return err
 	}
 	if s.a.seals.Head().Number < n {
@@ -273,23 +399,25 @@ func (s *sealer) lost(ctx context.Context, n int64) error {
 	return nil
 }
 
-// next is the next seal but for its token, with its leaves. It has no ranges when nothing is unsealed.
-func (s *sealer) next(ctx context.Context) (*seal.Seal, [][32]byte, error) {
+// next is the next seal but for its token, with its leaves and their tree. It has no ranges when nothing is unsealed.
+func (s *sealer) next(ctx context.Context, voids []seal.Void) (*seal.Seal, [][32]byte, *evidence.Tree, error) {
 	head := s.a.seals.Head()
-	n := &seal.Seal{Number: head.Number + 1}
+	n := &seal.Seal{Number: head.Number + 1 + int64(len(voids)), Voids: voids}
 	ranges, leaves, err := s.ranges(ctx)
 	if err != nil || len(ranges) == 0 {
-		return n, nil, err
+		return n, nil, nil, err
 	}
 	n.Ranges = ranges
 	if head.Number >= 0 {
 		n.Previous, n.PreviousToken = head.SHA256, head.Token
 		leaves = append(leaves, head.Token)
 	}
+	leaves = append(leaves, n.VoidLeaves()...)
 	leaves = seal.Sorted(leaves)
 	n.Leaves = int64(len(leaves))
-	n.Root, err = evidence.Root(leaves)
-	return n, leaves, err
+	tree := evidence.NewTree(leaves)
+	n.Root, err = tree.Root()
+	return n, leaves, tree, err
 }
 
 // maxRange bounds the commits of one producer in one seal, so that a backlog is sealed in pieces.
@@ -355,9 +483,12 @@ func (a *Archive) refreshSeals(ctx context.Context) error {
 // a commit cannot be read any more the root is left to the audit: the ledger of one body is no reason to stop the
 // seals of all.
 func (a *Archive) checkSeal(ctx context.Context, s *seal.Seal) error {
-	if _, err := a.cfg.Trust.Certificates.CheckToken(s.Token, s.Root); err != nil {
+	token, err := a.cfg.Trust.Certificates.CheckToken(s.Token, s.Root)
+	if err != nil {
 		return err
 	}
+	a.sealer.saw(token.Time.Add(time.Second)) // many authorities count whole seconds
+	a.catchUp(ctx, s)
 	leaves, err := s.Digests(ctx, a.commits)
 	if errors.Is(err, seal.ErrUnread) {
 		if err := a.fits(ctx, s); err != nil {
@@ -374,6 +505,24 @@ func (a *Archive) checkSeal(ctx context.Context, s *seal.Seal) error {
 	}
 	a.keepLeaves(s.Number, leaves)
 	return nil
+}
+
+// catchUp reads the ledgers on that a seal covers beyond what is known here, together: a seal of many bodies, made by another
+// daemon, would else take as many readings one after the other, and the next one here waits for it. What cannot be read
+// now is met again by whoever needs it.
+func (a *Archive) catchUp(ctx context.Context, s *seal.Seal) {
+	const together = 8
+	var reading errgroup.Group
+	reading.SetLimit(together)
+	for _, r := range s.Ranges {
+		if log := a.logOf(r.Producer); log != nil && log.Head().Number < r.LastCommit {
+			reading.Go(func() error {
+				_ = log.Reach(ctx, r.LastCommit)
+				return nil
+			})
+		}
+	}
+	_ = reading.Wait()
 }
 
 // fits holds the ranges of a seal against what is known of the ledgers without reading them, so that a seal over
@@ -429,11 +578,11 @@ func (a *Archive) commits(ctx context.Context, producer string, n int64) (*ledge
 		if !errors.Is(err, ledger.ErrRange) {
 			return c, err
 		}
-		if log.Refresh(ctx) == nil {
+		if log.Reach(ctx, n) == nil {
 			return log.Commit(ctx, n)
 		}
 	}
-	c, err := readCommit(ctx, a.cfg.Store, producer, n, a.cfg.Trust.Ledgers)
+	c, err := ledger.Read(ctx, a.cfg.Store, producer, n, a.cfg.Trust.Ledgers)
 	mark, marked := a.heads.Get(producer)
 	if marked && err != nil && n > mark.Number || !marked && errors.Is(err, storage.ErrNotFound) {
 		err = fmt.Errorf("%w: %w", ledger.ErrRange, err)
@@ -480,20 +629,3 @@ func (a *Archive) findLastSeal(ctx context.Context, p *producer) {
 		}
 	}
 }
-
-// readCommit reads one commit from the bucket. Only its checkpoint is proved by its signature: that the entries
-// are those of the checkpoint's tree, the root of the seal over them has to show.
-func readCommit(ctx context.Context, s storage.Store, producer string, n int64, v note.Verifiers) (*ledger.Commit, error) {
-	text, err := readSmall(ctx, s, ledger.Key(producer, n), maxCommit)
-	if err != nil {
-		return nil, err
-	}
-	c, err := ledger.ParseCommit(text, producer, v)
-	if err == nil && c.Number != n {
-		err = fmt.Errorf("%s: it is commit %d", ledger.Key(producer, n), c.Number)
-	}
-	return c, err
-}
-
-// maxCommit bounds a commit object: a batch of 4 MiB and its checkpoint.
-const maxCommit = 8 << 20

@@ -17,7 +17,7 @@ func sealsIn(t testing.TB, b *archivetest.Bench) []*seal.Seal {
 	t.Helper()
 	var list []*seal.Seal
 	for n := int64(0); ; n++ {
-		s, _, err := seal.Read(ctx, b.Store, n)
+		s, _, err := seal.Read(ctx, b.Store, n, nil)
 		if err != nil {
 			return list
 		}

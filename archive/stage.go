@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -12,9 +13,16 @@ import (
 	"github.com/marchesud/perenne/storage"
 )
 
-// stage gives room for an object under construction: the store's own, where it lends some, so that the bytes
-// are written once; else a nameless file under state/spool.
-func (a *Archive) stage(ctx context.Context) (storage.Staged, error) {
+// heldBytes is up to which size a package under construction is held in memory; web.Config bounds how many there are.
+const heldBytes = 256 << 10
+
+// stage gives room for an object that will have about size bytes: memory for a small one, so that the store writes
+// it in one piece; for others the store's own, where it lends some, so that the bytes are written once; else a
+// nameless file under state/spool.
+func (a *Archive) stage(ctx context.Context, size int64) (storage.Staged, error) {
+	if size <= heldBytes {
+		return &held{b: make([]byte, 0, size)}, nil
+	}
 	if s, ok := a.cfg.Store.(storage.Stager); ok {
 		return s.Stage(ctx)
 	}
@@ -36,6 +44,24 @@ func (a *Archive) spool() (storage.Staged, error) {
 	}
 	return &spooled{File: f}, nil
 }
+
+// held is a Staged in memory, for one goroutine.
+type held struct{ b []byte }
+
+func (h *held) ReadAt(p []byte, off int64) (int, error) { return bytes.NewReader(h.b).ReadAt(p, off) }
+
+func (h *held) WriteAt(p []byte, off int64) (int, error) {
+	if missing := off + int64(len(p)) - int64(len(h.b)); missing > 0 {
+		h.b = append(h.b, make([]byte, missing)...)
+	}
+	return copy(h.b[off:], p), nil
+}
+
+func (h *held) Seal(context.Context) (int64, [32]byte, error) {
+	return int64(len(h.b)), sha256.Sum256(h.b), nil
+}
+
+func (h *held) Close() error { return nil }
 
 // spooled is a Staged in a local file.
 type spooled struct {

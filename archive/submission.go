@@ -63,6 +63,15 @@ func (in *incoming) close() {
 	}
 }
 
+// bytes is the size of the files received.
+func (in *incoming) bytes() int64 {
+	var n int64
+	for _, f := range in.files {
+		n += f.Size
+	}
+	return n
+}
+
 func invalid(field, rule, it, remedy string) *Error {
 	return &Error{Kind: Invalid, Op: "submit", Findings: []policies.Finding{{Field: field, Rule: rule, Level: policies.Error, Message: it, Remedy: remedy}}}
 }
@@ -91,10 +100,11 @@ func (a *Archive) receive(ctx context.Context, p *producer, s Submission) (*inco
 		return nil, err
 	}
 	var err error
-	if in.staged, err = a.stage(ctx); err != nil {
+	if in.staged, err = a.stage(ctx, in.announced()); err != nil {
 		return nil, storeError("submit", p.Code, err)
 	}
 	in.builder = pack.NewBuilder(in.staged)
+	a.crash("receive.begun") // leaves nothing, as anywhere within
 	if err := in.readFiles(ctx, p, s.Next); err != nil {
 		in.close()
 		return nil, err
@@ -106,6 +116,15 @@ func (a *Archive) receive(ctx context.Context, p *producer, s Submission) (*inco
 		return nil, fail(Internal, "submit", p.Code, err)
 	}
 	return in, nil
+}
+
+// announced is about how many bytes the package will have, which holds its description twice and a dozen small files.
+func (in *incoming) announced() int64 {
+	total := 2*int64(len(in.metadata)) + 24<<10
+	for _, f := range in.description.Files {
+		total += f.Size + 2<<10
+	}
+	return total
 }
 
 // mayBeKept reports whether the key has a live package at least as large as what is announced: then this is
@@ -198,8 +217,9 @@ func (in *incoming) readFile(ctx context.Context, i int, f policies.FileDescript
 	if err != nil {
 		return policies.Found{}, "", ourFault("submit", field, err)
 	}
-	ends := &endsWriter{}
-	n, err := io.Copy(io.MultiWriter(&ours{w}, ends), &cancellable{ctx, io.LimitReader(body, f.Size)})
+	ends := newEnds(f.Size)
+	buffer := make([]byte, min(max(f.Size, 512), 64<<10))
+	n, err := io.CopyBuffer(io.MultiWriter(&ours{w}, ends), &cancellable{ctx, io.LimitReader(body, f.Size)}, buffer)
 	if err != nil {
 		return policies.Found{}, "", receiveError(field, err)
 	}
@@ -248,6 +268,11 @@ func (o *ours) Write(b []byte) (int, error) {
 
 // endsWriter keeps the first and the last bytes of what passes.
 type endsWriter struct{ head, tail []byte }
+
+// newEnds makes room for the ends of a file of size bytes.
+func newEnds(size int64) *endsWriter {
+	return &endsWriter{make([]byte, 0, min(size, headSize)), make([]byte, 0, min(size, tailSize))}
+}
 
 func (e *endsWriter) Write(b []byte) (int, error) {
 	if room := headSize - len(e.head); room > 0 {

@@ -47,6 +47,11 @@ func (a *Archive) submit(ctx context.Context, s Submission) (*paper.Receipt, err
 	defer in.close()
 	a.crash("received") // leaves nothing: a nameless object goes with the process
 
+	// From here on the store is waited for, and not without end: a client that is told to come again finds what was
+	// done meanwhile.
+	ctx, cancel := context.WithTimeout(ctx, a.storeWait(in.bytes()))
+	defer cancel()
+
 	// Look up, as a courtesy: the commit below decides. What was taken in charge once is so for good, whatever
 	// the policy says today.
 	generation, known, taken := a.lookUp(ctx, p, in)
@@ -64,7 +69,7 @@ func (a *Archive) submit(ctx context.Context, s Submission) (*paper.Receipt, err
 	}
 
 	// Pack: receipt body, RdV, AgID profile, index, manifest, signature.
-	if err := a.pack(ctx, p, in, generation); err != nil {
+	if err := a.atWork(func() error { return a.pack(ctx, p, in, generation) }); err != nil {
 		return nil, ourFault("submit", p.Code, err)
 	}
 	a.crash("packed") // leaves nothing
@@ -95,6 +100,23 @@ func (a *Archive) submit(ctx context.Context, s Submission) (*paper.Receipt, err
 		return a.again(ctx, p, rec)
 	}
 	return a.receipt(ctx, p, rec, &in.body)
+}
+
+// atWork runs what keeps a processor busy and waits for nobody, for no more submissions at once than there are
+// processors: the goroutines that write commits and seals, for which all others wait, must not queue behind them.
+func (a *Archive) atWork(work func() error) error {
+	a.processors <- struct{}{}
+	defer func() { <-a.processors }()
+	return work()
+}
+
+// storeWait is how long the store may take for a submission with n bytes of files.
+func (a *Archive) storeWait(n int64) time.Duration {
+	wait := a.cfg.StoreWait
+	if wait == 0 {
+		wait = time.Minute
+	}
+	return wait + time.Duration(n>>20)*time.Second
 }
 
 // lookUp finds what the key already has: the package that this very submission made, or a conflict, or the
@@ -147,6 +169,7 @@ func (a *Archive) store(ctx context.Context, p *producer, in *incoming) error {
 	if in.size, in.sha256, err = in.staged.Seal(ctx); err != nil {
 		return storeError("submit", p.Code, err)
 	}
+	a.crash("staged") // leaves nothing
 	until := a.lockUntil(in.at)
 	if end, ends := p.Policy.RetainUntil(in.description.Class, in.at); ends && end.Before(until) {
 		until = end
@@ -161,7 +184,7 @@ func (a *Archive) store(ctx context.Context, p *producer, in *incoming) error {
 		if !errors.Is(err, storage.ErrExists) {
 			return storeError("submit", p.Code, err)
 		}
-		took, err := a.takeOver(ctx, p, in)
+		took, err := a.takeOver(ctx, p, in, until)
 		if err != nil {
 			return storeError("submit", p.Code, err)
 		}
@@ -174,8 +197,9 @@ func (a *Archive) store(ctx context.Context, p *producer, in *incoming) error {
 	return &Error{Kind: Damaged, Op: "submit", Object: in.object, Err: fmt.Errorf("%d foreign objects lie under this package's keys: run perenne audit", attempts)}
 }
 
-// takeOver reads the object under in.object and, when it is this package, makes in speak of it.
-func (a *Archive) takeOver(ctx context.Context, p *producer, in *incoming) (bool, error) {
+// takeOver reads the object under in.object and, when it is this package, makes in speak of it. Whoever put it may be
+// gone with all that it held: from here on this daemon answers for it, and holds it first, locked until then.
+func (a *Archive) takeOver(ctx context.Context, p *producer, in *incoming, until time.Time) (bool, error) {
 	o, err := openObject(ctx, a.cfg.Store, in.object)
 	if err != nil {
 		return false, err
@@ -193,6 +217,10 @@ func (a *Archive) takeOver(ctx context.Context, p *producer, in *incoming) (bool
 	if got.Body.Timely(in.at) != nil {
 		return false, nil // its receipt would state a time that its entry contradicts
 	}
+	if err := a.adopt(ctx, in.object, o, storage.PutOptions{Size: o.size, SHA256: got.SHA256, RetainUntil: until}); err != nil {
+		return false, err
+	}
+	a.crash("orphan.met") // leaves it as it was
 	in.body, in.size, in.sha256 = got.Body, o.size, got.SHA256
 	in.record, err = newSearchRecord(in.description, &in.body)
 	return err == nil, err
@@ -216,8 +244,10 @@ func (a *Archive) commit(ctx context.Context, p *producer, in *incoming, generat
 		Object: in.object, Size: in.size, SHA256: hex.EncodeToString(in.sha256[:]), Receipt: receipt, Record: record,
 	}
 	p.expect(in.record)
-	defer p.arrived(in.record.ID) // the commit took it, or it is not going to arrive; a late one reads the package
 	at, err := p.ledger().Append(ctx, ledger.Pending{Entry: entry, Decide: func(context.Context) error { return a.decide(p, in, generation) }})
+	if !errors.Is(err, storage.ErrUnknown) {
+		p.arrived(in.record.ID) // the commit took it, or it is not going to arrive
+	} // else its client went away while it was written: the commit takes it when it is applied
 	switch {
 	case err == nil:
 		return at, nil
@@ -260,17 +290,18 @@ func (a *Archive) receipt(ctx context.Context, p *producer, rec catalog.Record, 
 	} else if err := a.readBody(ctx, rec, &r.Body); err != nil {
 		return nil, err
 	}
-	return r, a.prove(ctx, p, rec, r)
+	return r, a.prove(ctx, p, rec, r, body != nil)
 }
 
-// prove adds proof and evidence, and holds the body against the entry: no paper is issued from a damaged one.
-func (a *Archive) prove(ctx context.Context, p *producer, rec catalog.Record, r *paper.Receipt) error {
+// prove adds proof and evidence, and holds the body against the entry: no paper is issued from a damaged one. Of a
+// package that was committed this moment nobody else is asked for a seal: it would cost each submission a request.
+func (a *Archive) prove(ctx context.Context, p *producer, rec catalog.Record, r *paper.Receipt, fresh bool) error {
 	text, err := p.ledger().Proof(ctx, rec.Index)
 	if err != nil {
 		return fail(readKind(err), "receipt", p.Code, err)
 	}
 	r.Proof = string(text)
-	proof, err := ledger.ParseProof(text, a.cfg.Trust.Ledgers)
+	proof, err := ledger.ParseProof(text, a.checkpoints)
 	if err != nil {
 		return fail(Damaged, "receipt", p.Code, err)
 	}
@@ -289,6 +320,10 @@ func (a *Archive) prove(ctx context.Context, p *producer, rec catalog.Record, r 
 		}
 		leaf = (*[32]byte)(sum)
 	}
+	if _, sealed := a.seals.Of(p.Code, rec.Index); fresh && !sealed {
+		r.Evidence = paper.Evidence{Seal: paper.Pending}
+		return nil
+	}
 	r.Evidence, err = a.evidence(ctx, p, rec.Index, leaf)
 	if err != nil {
 		return fail(readKind(err), "receipt", proof.Entry.ID, err)
@@ -301,7 +336,7 @@ func (a *Archive) readBody(ctx context.Context, rec catalog.Record, body *paper.
 	var text []byte
 	var err error
 	if isRefusal(rec) {
-		text, err = readSmall(ctx, a.cfg.Store, rec.Object, maxRefusal)
+		text, err = readNamed(ctx, a.cfg.Store, rec.Object, rec.Size, rec.SHA256, maxRefusal)
 	} else {
 		text, err = a.readMember(ctx, rec, paper.MemberBody)
 	}
@@ -327,7 +362,7 @@ func (a *Archive) Receipt(ctx context.Context, code, id string) (*paper.Receipt,
 // first: who asks again is told when it is not what it was.
 func (a *Archive) again(ctx context.Context, p *producer, rec catalog.Record) (*paper.Receipt, error) {
 	if !isRefusal(rec) {
-		if err := a.verifyPackage(ctx, "receipt", rec); err != nil {
+		if _, err := a.verifyPackage(ctx, "receipt", rec); err != nil {
 			return nil, err
 		}
 	}

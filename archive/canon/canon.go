@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 
@@ -37,6 +36,9 @@ func Marshal(v any) ([]byte, error) {
 	}
 	if err := exactNumbers(b.Bytes()); err != nil {
 		return nil, fmt.Errorf("canonical form: %w", err)
+	}
+	if out, ok := order(b.Bytes()); ok {
+		return out, nil
 	}
 	out, err := jcs.Transform(b.Bytes())
 	if err != nil {
@@ -95,27 +97,23 @@ func Unmarshal(data []byte, v any) error {
 	return nil
 }
 
-// scan walks the tokens once, without building anything, to bound depth before encoding/json recurses.
+// scan bounds depth before encoding/json recurses. What is no JSON is left to that: it stops where that begins.
 func scan(data []byte) error {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	depth := 0
-	for {
-		tok, err := dec.Token()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrForm, err)
-		}
-		if d, ok := tok.(json.Delim); ok {
-			if d == '{' || d == '[' {
-				depth++
-			} else {
-				depth--
-			}
-			if depth > maxDepth {
+	depth, inString := 0, false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+		case inString:
+		case c == '{', c == '[':
+			if depth++; depth > maxDepth {
 				return fmt.Errorf("%w: nested deeper than %d levels", ErrForm, maxDepth)
 			}
+		case c == '}', c == ']':
+			depth--
 		}
 	}
+	return nil
 }

@@ -121,6 +121,18 @@ func (q *queue) batch(entries, size int) []*pending {
 	return taken
 }
 
+// back puts a batch back to the front, so that the next one takes it with those that came meanwhile; false when the
+// queue is closed.
+func (q *queue) back(batch []*pending) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return false
+	}
+	q.list = append(slices.Clone(batch), q.list...)
+	return true
+}
+
 // close refuses further entries and answers those that wait; false when it was closed before.
 func (q *queue) close() bool {
 	q.mu.Lock()
@@ -146,6 +158,9 @@ func (l *Log) Append(ctx context.Context, p Pending) (Committed, error) {
 	}
 	p.Entry.Time = time.Unix(0, 0).UTC().Format(TimeLayout) // any time will do to check and measure the line
 	line, err := p.Entry.Line()
+	if err == nil && p.Entry.Type == CommitVoid {
+		err = fmt.Errorf("%w: %s stands only where Void puts it", ErrEntry, CommitVoid)
+	}
 	if err != nil {
 		return Committed{}, err
 	}
@@ -187,7 +202,7 @@ func (l *Log) sequence(ctx context.Context) {
 		if err := l.take(ctx); err != nil {
 			return
 		}
-		if batch := l.waiting.batch(l.cfg.MaxEntries-1, l.cfg.MaxBytes-MaxLine); len(batch) > 0 {
+		if batch := l.batch(); len(batch) > 0 {
 			l.write(ctx, batch)
 		}
 		l.release()
@@ -197,16 +212,24 @@ func (l *Log) sequence(ctx context.Context) {
 	}
 }
 
-// write brings a batch into the ledger and answers each entry of it exactly once. The turn is held.
+// batch takes the entries of the next commit; room for a rider is left.
+func (l *Log) batch() []*pending {
+	return l.waiting.batch(l.cfg.MaxEntries-1, l.cfg.MaxBytes-MaxLine)
+}
+
+// write brings a batch into the ledger and answers each entry of it exactly once. The turn is held. A batch that lost
+// its number takes with it what came meanwhile: so a lost number costs time, and no room in the commit that follows.
 //
 // What a crash leaves: before the object is created, nothing. After it, a commit that exists: the next
 // Open, here or on any other machine, reads, marks and applies it. Nobody was told yes before that.
 func (l *Log) write(ctx context.Context, batch []*pending) {
-	for {
+	const behind = 3 // so many numbers lost in a row mean that others are ahead: their commits are read first
+	for lost := 1; ; lost++ {
 		batch = l.decide(ctx, batch)
 		if len(batch) == 0 {
 			return
 		}
+		l.crash("commit.decided")
 		c, next, stored, err := l.build(batch)
 		if err != nil {
 			fail(batch, err)
@@ -235,6 +258,18 @@ func (l *Log) write(ctx context.Context, batch []*pending) {
 				p.done <- answer{committed: c.committed(c.First + int64(i))}
 			}
 			return
+		}
+		l.followed.Add(1)
+		if !l.waiting.back(batch) {
+			fail(batch, ErrClosed)
+			return
+		}
+		batch = l.batch()
+		if lost%behind == 0 {
+			if err := l.follow(ctx, true, -1); err != nil {
+				fail(batch, err)
+				return
+			}
 		}
 	}
 }
@@ -354,7 +389,7 @@ func (l *Log) create(ctx context.Context, c *Commit) (theirs *Commit, err error)
 		switch {
 		case err == nil:
 			err = l.alone(ctx, c)
-		case errors.Is(err, storage.ErrDigest), errors.Is(err, storage.ErrKey), errors.Is(err, storage.ErrFull) && !doubt:
+		case !doubt && (errors.Is(err, storage.ErrDigest) || errors.Is(err, storage.ErrKey) || errors.Is(err, storage.ErrFull)):
 			return nil, fmt.Errorf("write commit %d: %w", c.Number, err)
 		default:
 			theirs, err = l.settle(ctx, c)
@@ -381,6 +416,9 @@ func (l *Log) create(ctx context.Context, c *Commit) (theirs *Commit, err error)
 // another that extends the same one.
 func (l *Log) settle(ctx context.Context, c *Commit) (theirs *Commit, err error) {
 	found, err := l.following(ctx, l.chain)
+	if errors.Is(err, storage.ErrNotFound) { // or hidden by a delete marker
+		found, err = l.judge(ctx, l.chain)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -393,18 +431,18 @@ func (l *Log) settle(ctx context.Context, c *Commit) (theirs *Commit, err error)
 // alone wants exactly one version of the key just created. More mean that the store let two writers win,
 // or that a delete marker had opened the number: either way there may be two histories.
 func (l *Log) alone(ctx context.Context, c *Commit) error {
-	o, err := l.cfg.Store.Stat(ctx, Key(c.Producer, c.Number))
+	there, err := storage.History(ctx, l.cfg.Store, Key(c.Producer, c.Number))
 	if err != nil {
 		return err
 	}
-	if len(o.Versions) == 1 && !o.Versions[0].Marker {
+	if len(there) == 1 && !there[0].Marker {
 		return nil
 	}
 	all, err := l.versions(ctx, c.Number)
 	if err != nil {
 		return err
 	}
-	return &Fork{c.Producer, c.Number, fmt.Sprintf("%d versions and delete markers, want one", len(o.Versions)), all}
+	return &Fork{c.Producer, c.Number, fmt.Sprintf("%d versions and delete markers, want one", len(there)), all}
 }
 
 // options describes c to the store.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -181,7 +182,7 @@ func TestAnInvalidEntryFailsAlone(t *testing.T) {
 // effect, and wants every entry exactly once all the same.
 func TestEveryFailureOfTheStoreIsSurvived(t *testing.T) {
 	broken := errors.New("connection reset")
-	for _, step := range []string{"put", "put, but written", "unknown", "unknown, but written", "stat", "get after put", "full after put"} {
+	for _, step := range []string{"put", "put, but written", "unknown", "unknown, but written", "stat", "get after put", "full after put", "digest after put, but written", "key after put, but written"} {
 		t.Run(step, func(t *testing.T) {
 			store := newBucket(t)
 			d := newDaemon(t, store)
@@ -212,6 +213,13 @@ func TestEveryFailureOfTheStoreIsSurvived(t *testing.T) {
 						return false, broken
 					case 2:
 						return false, storage.ErrFull
+					}
+				case "digest after put, but written", "key after put, but written":
+					switch calls++; calls {
+					case 1:
+						return false, broken
+					case 2: // the first request arrives late, and the second is damaged on its way
+						return true, map[bool]error{true: storage.ErrDigest, false: storage.ErrKey}[strings.HasPrefix(step, "digest")]
 					}
 				}
 				return true, nil
@@ -306,6 +314,37 @@ func TestAFailureToApplyStopsTheLedgerUntilReopened(t *testing.T) {
 	d.mustOpen()
 	if got := d.ids(); !slices.Equal(got, []string{"a"}) {
 		t.Errorf("got %v want [a]", got)
+	}
+}
+
+// TestABatchThatLostItsNumberTakesWhatCameMeanwhile holds a writer up while another takes its number.
+func TestABatchThatLostItsNumberTakesWhatCameMeanwhile(t *testing.T) {
+	store := newBucket(t)
+	ours, theirs := newDaemon(t, store).mustOpen(), newDaemon(t, store).mustOpen()
+	var wg sync.WaitGroup
+	var late []Committed
+	var once sync.Once
+	heldUp := func(context.Context) error {
+		once.Do(func() {
+			mustAppend(t, theirs, "quick")
+			wg.Go(func() { late = together(t, ours, names("late", 20)...) })
+			waitFor(t, func() bool {
+				ours.waiting.mu.Lock()
+				defer ours.waiting.mu.Unlock()
+				return len(ours.waiting.list) == 20
+			})
+		})
+		return nil
+	}
+	first, err := ours.Append(context.Background(), Pending{Entry: sealed("held"), Decide: heldUp})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+	for _, c := range append(late, first) {
+		if c.Commit != 1 {
+			t.Errorf("entry %d is in commit %d, want 1", c.Index, c.Commit)
+		}
 	}
 }
 

@@ -35,6 +35,9 @@ type Commit struct {
 	Root       tlog.Hash
 	Bytes      []byte
 	SHA256     [32]byte // of Bytes
+	// Void: this stands for a number that a later commit calls void; it has no entries, no checkpoint, no Bytes,
+	// and the digest of what lay there.
+	Void bool
 }
 
 // Key returns where commit n lies in the bucket: the twenty digits of n, cut before the last four.
@@ -43,8 +46,8 @@ func Key(producer string, n int64) string {
 	return producer + "/ledger/" + d[:16] + "/" + d[16:]
 }
 
-// number is the inverse of Key.
-func number(producer, key string) (int64, bool) {
+// ParseKey is the inverse of Key.
+func ParseKey(producer, key string) (int64, bool) {
 	d, ok := strings.CutPrefix(key, producer+"/ledger/")
 	if !ok || len(d) != 21 || d[16] != '/' {
 		return 0, false
@@ -107,6 +110,9 @@ func ParseCommit(b []byte, producer string, v note.Verifiers) (*Commit, error) {
 			return nil, fmt.Errorf("%w: entry %d: time goes back", ErrCommit, c.First+int64(i))
 		}
 	}
+	if err := c.checkVoids(); err != nil {
+		return nil, err
+	}
 	c.SHA256 = sha256.Sum256(b)
 	return c, nil
 }
@@ -165,7 +171,7 @@ func parseHeader(b []byte, producer string) (c *Commit, count int, rest []byte, 
 		return nil, 0, nil, fmt.Errorf("%w: header is not one of %s", ErrCommit, producer)
 	}
 	genesis := c.Number == 0
-	if c.Number < 0 || c.First < c.Number || count < 1 || genesis != (c.First == 0) || genesis != (c.Previous == [32]byte{}) {
+	if c.Number < 0 || c.First < 0 || count < 1 || genesis != (c.First == 0) || genesis != (c.Previous == [32]byte{}) {
 		return nil, 0, nil, fmt.Errorf("%w: header contradicts itself", ErrCommit)
 	}
 	return c, count, b[end:], nil
@@ -206,7 +212,7 @@ func (ch chain) extend(c *Commit) (chain, []tlog.Hash, error) {
 // link checks everything but the root.
 func (ch chain) link(c *Commit) error {
 	switch {
-	case c.Number != ch.number+1:
+	case c.Number != ch.number+1+c.voids():
 		return fmt.Errorf("%w: number %d after %d", ErrCommit, c.Number, ch.number)
 	case c.Previous != ch.digest:
 		return fmt.Errorf("%w: commit %d follows another commit %d", ErrCommit, c.Number, ch.number)

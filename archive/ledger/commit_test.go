@@ -42,13 +42,13 @@ func TestKeysOfCommits(t *testing.T) {
 		if got := Key("p", c.n); got != c.want {
 			t.Errorf("Key(%d): got %s want %s", c.n, got, c.want)
 		}
-		if n, ok := number("p", c.want); !ok || n != c.n {
-			t.Errorf("number(%s): got %d %v want %d", c.want, n, ok, c.n)
+		if n, ok := ParseKey("p", c.want); !ok || n != c.n {
+			t.Errorf("ParseKey(%s): got %d %v want %d", c.want, n, ok, c.n)
 		}
 	}
 	for _, bad := range []string{"p/ledger/0000000000000000/000", "p/ledger/000000000000000/00000", "p/ledger/000000000000000x/0000", "q/ledger/0000000000000000/0000", "p/ledger/00000000000000000000/", "p/ledger/9999999999999999/9999", "p/ledger/-000000000000000/0001"} {
-		if n, ok := number("p", bad); ok {
-			t.Errorf("number(%s): got %d want none", bad, n)
+		if n, ok := ParseKey("p", bad); ok {
+			t.Errorf("ParseKey(%s): got %d want none", bad, n)
 		}
 	}
 }

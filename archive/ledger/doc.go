@@ -29,6 +29,7 @@
 //	policy.adopted      sha256 [object size id cause]
 //	node.joined         [id vkey certificate cause]
 //	head.trusted        commit previous [cause]
+//	commit.void         commit sha256
 //
 // The members are explained at [Entry]. None holds personal data: what must stay erasable lies outside
 // the ledger and is named by a salted digest.
@@ -58,6 +59,10 @@
 // before counts. Two that do, with different bytes, are a fork, and so is a signed commit of the next number
 // that names another commit before it and whose root is not that of our entries with its own; anything else
 // under the key is damage.
+//
+// Something that nobody signed may lie under number n, at least 1, and a lock keep it there. The commit behind it and the
+// k-1 numbers after it then has number n+k, extends commit n-1, and begins with exactly k entries commit.void, at most
+// 512, for n … n+k-1 in order, each with the digest of what lay there; anywhere else such an entry is invalid.
 //
 // A commit is created with a conditional write, so of several daemons one wins a number and the others read
 // what it wrote, decide anew and take the next. That write is the only moment at which an entry comes to be: before

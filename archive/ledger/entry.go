@@ -45,6 +45,7 @@ const (
 	KeyAdded          Type = "key.added"          // a key may sign from here on
 	PolicyAdopted     Type = "policy.adopted"     // rules in force from here on
 	NodeJoined        Type = "node.joined"        // a daemon began to write here
+	CommitVoid        Type = "commit.void"        // what lies under a number is no commit: the ledger goes on behind it
 	TrustedHead       Type = "head.trusted"       // a daemon without a mark took the bucket's word
 )
 
@@ -76,7 +77,7 @@ type Entry struct {
 	Recovery    string `json:"recovery,omitempty"`    // the offline recovery key, public half (genesis)
 	Signature   string `json:"signature,omitempty"`   // by the recovery key, over the key adopted
 
-	Commit   *int64 `json:"commit,omitempty"`   // number of the commit trusted
+	Commit   *int64 `json:"commit,omitempty"`   // number of the commit trusted, or void
 	Previous string `json:"previous,omitempty"` // SHA-256 of that commit's bytes
 }
 
@@ -159,6 +160,7 @@ var rules = map[Type]rule{
 	PolicyAdopted:     {mSHA256, object | mID | mCause},
 	NodeJoined:        {0, mID | mVKey | mCertificate | mCause},
 	TrustedHead:       {mCommit | mPrevious, mCause},
+	CommitVoid:        {mCommit | mSHA256, 0},
 }
 
 // Validate reports, as ErrEntry, the first member that is missing, superfluous or malformed.

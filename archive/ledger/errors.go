@@ -3,6 +3,8 @@ package ledger
 import (
 	"errors"
 	"fmt"
+
+	"github.com/marchesud/perenne/storage"
 )
 
 // Errors of opening and writing a ledger.
@@ -53,6 +55,16 @@ type Damage struct {
 	// Unchecked: the entries of this object could not be read, so that the roots of later commits were
 	// not recomputed ([Walk] only).
 	Unchecked bool
+	// Unread: the store did not give the object, so that nobody knows whether it is damaged ([Walk] only).
+	Unread bool
+	// Void: there is no commit of this number, and the ledger says so; Version, of the Versions and delete markers
+	// there are, is what it calls void ([Walk] only).
+	Void bool
+	// Beside: the commit of this key is sound, and is Version of the Versions there are, some of which are not
+	// it ([Walk] only).
+	Beside   bool
+	Version  string
+	Versions []storage.Version
 
 	cause error
 }
@@ -66,3 +78,11 @@ func (d *Damage) Error() string {
 }
 
 func (d *Damage) Unwrap() error { return d.cause }
+
+// judged reports whether an error says something of what the bucket holds, and not that the store did not answer.
+func judged(err error) bool {
+	var damage *Damage
+	var fork *Fork
+	var rollback *Rollback
+	return errors.As(err, &damage) || errors.As(err, &fork) || errors.As(err, &rollback)
+}

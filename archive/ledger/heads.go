@@ -41,6 +41,9 @@ var ErrHeads = errors.New("file of marks is damaged: restore it from a copy, or 
 // The file is text: "perenne heads v1\n", then a line "<producer> <number> <size> <hex root> <hex digest of
 // the commit>\n" for each producer, ascending, then "sha256 <hex digest of all bytes before>\n".
 type Heads struct {
+	// Crash is called with the label of each step of Set. Tests arm it; nil otherwise.
+	Crash func(label string)
+
 	path string
 
 	mu     sync.Mutex
@@ -105,13 +108,19 @@ func (h *Heads) Set(producer string, head Head) error {
 		heads[p] = head
 	}
 	h.mu.Unlock()
-	if err := replaceFile(h.path, formatHeads(heads)); err != nil {
+	if err := replaceFile(h.path, formatHeads(heads), h.crash); err != nil {
 		return fmt.Errorf("write marks: %w", err)
 	}
 	h.mu.Lock()
 	h.stable, h.done = heads, upTo
 	h.mu.Unlock()
 	return nil
+}
+
+func (h *Heads) crash(label string) {
+	if h.Crash != nil {
+		h.Crash(label)
+	}
 }
 
 func formatHeads(heads map[string]Head) []byte {
@@ -157,8 +166,9 @@ func parseHeads(b []byte) (map[string]Head, error) {
 	return heads, nil
 }
 
-// replaceFile makes path hold b, durably: after a crash it holds either b or what it held before.
-func replaceFile(path string, b []byte) error {
+// replaceFile makes path hold b, durably: after a crash it holds either b or what it held before. step is told of each
+// effect.
+func replaceFile(path string, b []byte, step func(label string)) error {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -174,9 +184,11 @@ func replaceFile(path string, b []byte) error {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
+	step("mark.written") // leaves the old marks, and a file beside them that the next Set writes over
 	if err := os.Rename(path+".new", path); err != nil {
 		return err
 	}
+	step("mark.renamed") // leaves the old marks or the new ones
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

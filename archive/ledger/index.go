@@ -68,12 +68,18 @@ func (x *index) close() error {
 	return errors.Join(x.hashes.Close(), x.commits.Close())
 }
 
-// append adds what one commit adds; stored are the hashes of its entries.
-func (x *index) append(n, first, size int64, digest [32]byte, stored []tlog.Hash) error {
-	if err := x.writeHashes(first, stored); err != nil {
+// add adds what one commit adds; stored are the hashes of its entries. A void number before it has a record too, with
+// the size that the ledger had already.
+func (x *index) add(c *Commit, stored []tlog.Hash) error {
+	if err := x.writeHashes(c.First, stored); err != nil {
 		return err
 	}
-	return x.writeRecord(n, size, digest)
+	for _, e := range c.Entries[:c.voids()] {
+		if err := x.writeRecord(*e.Commit, c.First, c.voided(e).SHA256); err != nil {
+			return err
+		}
+	}
+	return x.writeRecord(c.Number, c.Size, c.SHA256)
 }
 
 // grow adds entries to the tree, and their hashes to the index.

@@ -68,6 +68,14 @@ func newDaemon(t testing.TB, store *bucket) *daemon {
 	return &daemon{t: t, store: store, state: t.TempDir(), signer: signer, known: note.VerifierList(verifier)}
 }
 
+// last is the number of the last commit applied.
+func (d *daemon) last() int64 {
+	if len(d.applied) == 0 {
+		return -1
+	}
+	return d.applied[len(d.applied)-1].Number
+}
+
 func (d *daemon) config() Config {
 	d.t.Helper()
 	heads, err := OpenHeads(filepath.Join(d.state, "heads"))
@@ -78,12 +86,12 @@ func (d *daemon) config() Config {
 	defer d.mu.Unlock()
 	cfg := Config{
 		Producer: producer, Origin: origin, Signer: d.signer, Verifiers: d.known, Store: d.store,
-		Dir: filepath.Join(d.state, "index"), Heads: heads, Now: time.Now, AppliedTo: int64(len(d.applied)) - 1,
+		Dir: filepath.Join(d.state, "index"), Heads: heads, Now: time.Now, AppliedTo: d.last(),
 		Applied: func(_ context.Context, c *Commit) error {
 			d.mu.Lock()
 			defer d.mu.Unlock()
-			if c.Number != int64(len(d.applied)) {
-				d.t.Errorf("commit %d applied after %d others", c.Number, len(d.applied))
+			if c.Void || c.Number-c.voids() != d.last()+1 {
+				d.t.Errorf("commit %d applied after commit %d", c.Number, d.last())
 			}
 			d.applied = append(d.applied, c)
 			return nil

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -39,6 +40,9 @@ type Config struct {
 	// it is opened anew and Applied called again for the same commit.
 	Applied   func(context.Context, *Commit) error
 	AppliedTo int64
+	// Ahead, where not nil, is told at Open of commits that Applied is about to be called for, a few of them at a time and
+	// in no order, so that it can read what applying takes. A commit it was told of may never be applied.
+	Ahead func(context.Context, *Commit)
 
 	// TrustBucketHead takes the bucket's word for the head where there is no mark. A ledger open for writing
 	// then says so in an entry of type head.trusted, whose commit becomes the mark; one open for reading
@@ -69,6 +73,12 @@ type Log struct {
 	checkpoint []byte
 	recent     []*Commit // the last few commits, for the proofs that are asked for at once
 	broken     error     // why the ledger stopped
+	certain    struct {  // the last answer of Digest that had to be read from the bucket
+		number int64
+		digest [32]byte
+	}
+
+	followed atomic.Int64 // commits of others adopted since Open
 
 	waiting queue
 	riderMu sync.Mutex
@@ -154,10 +164,10 @@ func (l *Log) run() {
 		return
 	}
 	l.running.Go(func() { l.sequence(ctx) })
-	if r, ok := l.cfg.Store.(storage.Replacer); ok {
+	if _, ok := l.cfg.Store.(storage.Replacer); ok {
 		l.tiler.wake = make(chan struct{}, 1)
 		l.tiler.wake <- struct{}{}
-		l.running.Go(func() { l.tile(ctx, r) })
+		l.running.Go(func() { l.tile(ctx) })
 	}
 }
 
@@ -217,20 +227,31 @@ func (l *Log) crash(label string) {
 // adopt makes c, which was checked to extend the chain, the head: index, mark, Applied. The turn is held.
 // Any failure stops the ledger, since what is known of its end is then uncertain.
 func (l *Log) adopt(ctx context.Context, c *Commit, next chain, stored []tlog.Hash, mark bool) error {
-	if err := l.index.append(c.Number, c.First, c.Size, c.SHA256, stored); err != nil {
+	if err := l.index.add(c, stored); err != nil {
 		return l.stop(err)
 	}
+	l.crash("commit.indexed") // the index is ahead of the mark: Open cuts it off, and reads the commit again
 	head := Head{Number: c.Number, Size: c.Size, Root: c.Root, Commit: c.SHA256}
-	if mark {
-		if err := l.cfg.Heads.Set(l.cfg.Producer, head); err != nil {
-			return l.stop(err)
+	// The disk writes the mark while the commit is applied. Nobody is answered before both are done, and a crash may
+	// leave either without the other: the next Open reads on from the mark, and applies from where applying ended.
+	marked := make(chan error, 1)
+	go func() {
+		var err error
+		l.crash("commit.mark.before")
+		if mark {
+			err = l.cfg.Heads.Set(l.cfg.Producer, head)
+		}
+		l.crash("commit.mark.after")
+		marked <- err
+	}()
+	var err error
+	if l.cfg.Applied != nil && c.Number > l.cfg.AppliedTo {
+		if err = l.cfg.Applied(ctx, c); err != nil {
+			err = fmt.Errorf("apply commit %d: %w", c.Number, err)
 		}
 	}
-	l.crash("commit.mark.after")
-	if l.cfg.Applied != nil && c.Number > l.cfg.AppliedTo {
-		if err := l.cfg.Applied(ctx, c); err != nil {
-			return l.stop(fmt.Errorf("apply commit %d: %w", c.Number, err))
-		}
+	if err := errors.Join(err, <-marked); err != nil {
+		return l.stop(err)
 	}
 	l.crash("commit.applied")
 	l.mu.Lock()
@@ -243,6 +264,9 @@ func (l *Log) adopt(ctx context.Context, c *Commit, next chain, stored []tlog.Ha
 
 // remember keeps c at hand, and as many commits before it as fit into 4 MiB together.
 func (l *Log) remember(c *Commit) {
+	for _, e := range c.Entries[:c.voids()] {
+		l.recent = append(l.recent, c.voided(e))
+	}
 	l.recent = append(l.recent, c)
 	bytes, first := 0, len(l.recent)
 	for first > 0 && len(l.recent)-first < 16 {
@@ -255,7 +279,19 @@ func (l *Log) remember(c *Commit) {
 }
 
 // Refresh reads and applies the commits that others wrote since. A read that misses calls it first.
-func (l *Log) Refresh(ctx context.Context) error {
+func (l *Log) Refresh(ctx context.Context) error { return l.readOn(ctx, -1) }
+
+// Reach is Refresh for whoever knows that commit n was written, by a seal that covers it, and needs none behind it: what
+// lies between is read together, and nothing is looked for that is not there yet.
+func (l *Log) Reach(ctx context.Context, n int64) error {
+	if l.Head().Number >= n {
+		return nil
+	}
+	return l.readOn(ctx, n)
+}
+
+// readOn takes the turn and follows.
+func (l *Log) readOn(ctx context.Context, to int64) error {
 	if err := l.take(ctx); err != nil {
 		return err
 	}
@@ -263,29 +299,54 @@ func (l *Log) Refresh(ctx context.Context) error {
 	if err := l.stopped(); err != nil {
 		return err
 	}
-	return l.follow(ctx, l.marks())
+	return l.follow(ctx, l.marks(), to)
 }
 
-// follow adopts commits from the bucket until there is none. The turn is held.
-func (l *Log) follow(ctx context.Context, mark bool) error {
-	for {
-		c, err := l.following(ctx, l.chain)
-		if errors.Is(err, storage.ErrNotFound) {
+// follow adopts commits from the bucket until there is none, or up to number to where that is not negative. The turn is
+// held. Where there is one there are often more: then several are read at a time, since a ledger that cannot be read as
+// fast as others write it is never caught up with.
+func (l *Log) follow(ctx context.Context, mark bool, to int64) error {
+	read := func(ctx context.Context, n int64) ([]byte, error) {
+		return readObject(ctx, l.cfg.Store, Key(l.cfg.Producer, n), "", MaxCommit)
+	}
+	for window := int64(1); ; window = min(2*window, readers) {
+		next := l.chain.number + 1
+		if to >= 0 {
+			window = min(to-l.chain.number, readers)
+		}
+		if window <= 0 {
 			return nil
 		}
-		if err == nil {
-			next, stored, _ := l.chain.extend(c)
-			err = l.adopt(ctx, c, next, stored, mark)
-		}
-		var fork *Fork
-		if errors.As(err, &fork) {
-			return l.stop(err)
-		}
-		if err != nil {
-			return err
+		for b, err := range ahead(ctx, next, next+window-1, read) {
+			var c *Commit
+			if err == nil {
+				c, err = l.extends(ctx, l.chain, b)
+			}
+			if errors.Is(err, storage.ErrNotFound) {
+				return nil
+			}
+			if err == nil {
+				// Whoever asked may go away meanwhile: a commit that was begun to be applied is applied whole.
+				next, stored, _ := l.chain.extend(c)
+				err = l.adopt(context.WithoutCancel(ctx), c, next, stored, mark)
+				l.followed.Add(1)
+			}
+			var fork *Fork
+			if errors.As(err, &fork) {
+				return l.stop(err)
+			}
+			if err != nil {
+				return err
+			}
+			if next++; l.chain.number >= next {
+				break // it went on behind void numbers, which were read ahead too
+			}
 		}
 	}
 }
+
+// Followed counts the commits that others wrote, of those adopted since Open.
+func (l *Log) Followed() int64 { return l.followed.Load() }
 
 // Head returns where the ledger stands.
 func (l *Log) Head() Head {
@@ -309,7 +370,8 @@ func (l *Log) CommitOf(index int64) (n int64, err error) {
 	return l.index.find(index)
 }
 
-// Commit returns commit n, read from the bucket and checked: a *Damage when it is not as the ledger says.
+// Commit returns commit n, read from the bucket and checked: a *Damage when it is not as the ledger says. For a void
+// number it returns what stands for it ([Commit].Void).
 func (l *Log) Commit(ctx context.Context, n int64) (*Commit, error) {
 	var c *Commit
 	err := l.healing(ctx, func() (err error) {
@@ -329,9 +391,12 @@ func (l *Log) commit(ctx context.Context, n int64) (*Commit, error) {
 	if i := n - last + int64(len(recent)) - 1; i >= 0 && i < int64(len(recent)) {
 		return recent[i], nil
 	}
-	_, digest, err := l.index.record(n)
+	size, digest, err := l.index.record(n)
 	if err != nil {
 		return nil, err
+	}
+	if c := l.voidAt(n, size, digest); c != nil {
+		return c, nil
 	}
 	return l.known(ctx, n, digest)
 }

@@ -9,6 +9,8 @@ import (
 	"io"
 	"iter"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"github.com/marchesud/perenne/storage"
 )
 
@@ -28,7 +30,7 @@ func readObject(ctx context.Context, s storage.Store, key, version string, limit
 	return b, nil
 }
 
-// ahead yields read(from) … read(to) in order, with a few of them running at a time.
+// ahead yields read(from) … read(to) in order, with a few of them running at a time. When it ends none is running any more.
 func ahead[T any](ctx context.Context, from, to int64, read func(context.Context, int64) (T, error)) iter.Seq2[T, error] {
 	type outcome struct {
 		value T
@@ -36,8 +38,13 @@ func ahead[T any](ctx context.Context, from, to int64, read func(context.Context
 	}
 	return func(yield func(T, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
 		var running []chan outcome
+		defer func() {
+			cancel()
+			for _, r := range running {
+				<-r
+			}
+		}()
 		next := from
 		for {
 			for len(running) < readers && next <= to {
@@ -64,14 +71,10 @@ func ahead[T any](ctx context.Context, from, to int64, read func(context.Context
 // versions returns the bytes of all versions of a commit's key that are no delete markers, newest first.
 func (l *Log) versions(ctx context.Context, n int64) ([][]byte, error) {
 	key := Key(l.cfg.Producer, n)
-	o, err := l.cfg.Store.Stat(ctx, key)
-	if err != nil {
-		return nil, err
-	}
 	var all [][]byte
-	for _, v := range o.Versions {
-		if v.Marker {
-			continue
+	for v, err := range storage.Versions(ctx, l.cfg.Store, key) {
+		if err != nil {
+			return nil, err
 		}
 		b, err := readObject(ctx, l.cfg.Store, key, v.ID, MaxCommit)
 		if err != nil {
@@ -82,18 +85,19 @@ func (l *Log) versions(ctx context.Context, n int64) ([][]byte, error) {
 	return all, nil
 }
 
-// known returns commit n, whose digest is known. Of several versions the one with that digest counts.
+// known returns commit n, whose digest is known. Of several versions the one with that digest counts; they are
+// listed only when the newest is another, or is not there.
 func (l *Log) known(ctx context.Context, n int64, digest [32]byte) (*Commit, error) {
 	key := Key(l.cfg.Producer, n)
 	b, err := readObject(ctx, l.cfg.Store, key, "", MaxCommit)
-	if err == nil && sha256.Sum256(b) != digest {
-		all, err := l.versions(ctx, n)
-		if err != nil {
-			return nil, err
+	if errors.Is(err, storage.ErrNotFound) || err == nil && sha256.Sum256(b) != digest {
+		all, listErr := l.versions(ctx, n)
+		if listErr != nil && !errors.Is(listErr, storage.ErrNotFound) {
+			return nil, listErr
 		}
 		for _, other := range all {
 			if sha256.Sum256(other) == digest {
-				b = other
+				b, err = other, nil
 			}
 		}
 	}
@@ -116,7 +120,7 @@ func (l *Log) known(ctx context.Context, n int64, digest [32]byte) (*Commit, err
 // parts returns commit n cut into its lines, when it has the digest of the index; else it is judged as by
 // commit. It spares the reading of entries and the checking of the signature.
 func (l *Log) parts(ctx context.Context, n int64) (*Commit, error) {
-	if _, digest, err := l.index.record(n); err == nil {
+	if size, digest, err := l.index.record(n); err == nil && l.voidAt(n, size, digest) == nil {
 		b, err := readObject(ctx, l.cfg.Store, Key(l.cfg.Producer, n), "", MaxCommit)
 		if err == nil && sha256.Sum256(b) == digest {
 			return splitCommit(b, l.cfg.Producer)
@@ -125,31 +129,46 @@ func (l *Log) parts(ctx context.Context, n int64) (*Commit, error) {
 	return l.commit(ctx, n)
 }
 
-// following returns the commit that extends the chain, judged among all versions of its key. It returns
-// storage.ErrNotFound when there is none, a *Fork when signed commits contradict the chain or each other,
-// and a *Damage when what lies there was signed by no key of ours.
+// following returns the commit that extends the chain: the newest version of its key when it does, else what
+// judge makes of all versions. It returns storage.ErrNotFound when there is no object, as the store answers at once.
 func (l *Log) following(ctx context.Context, ch chain) (*Commit, error) {
 	n := ch.number + 1
 	b, err := readObject(ctx, l.cfg.Store, Key(l.cfg.Producer, n), "", MaxCommit)
 	if err != nil {
 		return nil, err
 	}
-	c, reason := l.extending(ch, b)
-	if reason == nil {
+	return l.extends(ctx, ch, b)
+}
+
+// extends is following, given the newest version of the key.
+func (l *Log) extends(ctx context.Context, ch chain, b []byte) (*Commit, error) {
+	if c, err := l.extending(ch, ch.number+1, b); err == nil {
 		return c, nil
 	}
+	return l.judge(ctx, ch)
+}
+
+// judge returns the commit that extends the chain among all versions of its key, hidden ones too. It returns
+// storage.ErrNotFound when there is not even a delete marker, a *Fork when signed commits contradict the chain or
+// each other, and a *Damage when what lies there was signed by no key of ours.
+func (l *Log) judge(ctx context.Context, ch chain) (*Commit, error) {
+	n := ch.number + 1
 	all, err := l.versions(ctx, n)
 	if err != nil {
 		return nil, err
 	}
+	reason := fmt.Errorf("%w: deleted", ErrCommit)
 	var matching *Commit
 	var signed [][]byte
-	for _, b := range all {
-		c, err := l.extending(ch, b)
+	for i, b := range all {
+		c, err := l.extending(ch, n, b)
 		if c != nil && (err == nil || ch.apart(c)) {
 			signed = append(signed, b)
 		}
 		if err != nil {
+			if i == 0 {
+				reason = err
+			}
 			continue
 		}
 		if matching != nil && !bytes.Equal(matching.Bytes, b) {
@@ -163,16 +182,62 @@ func (l *Log) following(ctx context.Context, ch chain) (*Commit, error) {
 	case len(signed) > 0:
 		return nil, &Fork{l.cfg.Producer, n, "a commit signed for another history: " + reason.Error(), signed}
 	}
+	if c, err := l.beyond(ctx, ch); !errors.Is(err, storage.ErrNotFound) {
+		return c, err
+	}
 	return nil, &Damage{Key: Key(l.cfg.Producer, n), Reason: "no commit: " + reason.Error(), cause: reason}
 }
 
-// extending parses b and reports why it does not extend the chain; the commit is returned, if it is one at
-// all, also when it does not.
-func (l *Log) extending(ch chain, b []byte) (*Commit, error) {
+// extending parses b, which lies under number n, and reports why it does not extend the chain; the commit is returned,
+// if it is one at all, also when it does not.
+func (l *Log) extending(ch chain, n int64, b []byte) (*Commit, error) {
 	c, err := ParseCommit(b, l.cfg.Producer, l.cfg.Verifiers)
 	if err != nil {
 		return nil, err
 	}
+	if c.Number != n {
+		return c, fmt.Errorf("%w: number %d under the key of %d", ErrCommit, c.Number, n)
+	}
 	_, _, err = ch.extend(c)
 	return c, err
+}
+
+// Read returns commit n of a ledger that is not open: the newest version of its key that is a commit of this
+// number signed by a key in v. That its entries are those signed is shown only by the root of all before it, or by
+// a seal. storage.ErrNotFound: there is none, nor anything else.
+func Read(ctx context.Context, s storage.Store, producer string, n int64, v note.Verifiers) (*Commit, error) {
+	key := Key(producer, n)
+	parse := func(b []byte) (*Commit, error) {
+		c, err := ParseCommit(b, producer, v)
+		if err == nil && c.Number != n {
+			err = fmt.Errorf("%w: number %d under the key of %d", ErrCommit, c.Number, n)
+		}
+		return c, err
+	}
+	b, first := readObject(ctx, s, key, "", MaxCommit)
+	if first == nil {
+		c, err := parse(b)
+		if err == nil {
+			return c, nil
+		}
+		first = fmt.Errorf("%s: %w", key, err)
+	} else if !errors.Is(first, storage.ErrNotFound) {
+		return nil, first
+	}
+	for other, err := range storage.Versions(ctx, s, key) {
+		if errors.Is(err, storage.ErrNotFound) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		b, err := readObject(ctx, s, key, other.ID, MaxCommit)
+		if err != nil {
+			return nil, err
+		}
+		if c, err := parse(b); err == nil {
+			return c, nil
+		}
+	}
+	return readVoid(ctx, s, producer, n, v, first)
 }

@@ -23,7 +23,7 @@ func (l *Log) find(ctx context.Context) (trusted bool, err error) {
 	}
 	marks := !trusted && l.marks()
 	if err == nil {
-		err = l.follow(ctx, marks)
+		err = l.follow(ctx, marks, -1)
 	}
 	if err == nil {
 		err = l.nothingBehind(ctx, marks)
@@ -137,7 +137,7 @@ func (l *Log) lastBefore(ctx context.Context, n int64) (int64, error) {
 		if err != nil {
 			return 0, fmt.Errorf("list %s/ledger/: %w", l.cfg.Producer, err)
 		}
-		if i, ok := number(l.cfg.Producer, v.Key); ok && !v.Marker && i < n {
+		if i, ok := ParseKey(l.cfg.Producer, v.Key); ok && !v.Marker && i < n {
 			found = i
 		}
 	}
@@ -155,16 +155,32 @@ func (l *Log) nothingBehind(ctx context.Context, mark bool) error {
 		if err != nil {
 			return fmt.Errorf("list %s/ledger/: %w", l.cfg.Producer, err)
 		}
-		n, ok := number(l.cfg.Producer, v.Key)
+		n, ok := ParseKey(l.cfg.Producer, v.Key)
 		if !ok || n <= l.head.Number {
 			continue
 		}
 		before := l.head.Number
-		if err := l.follow(ctx, mark); err != nil {
+		if err := l.follow(ctx, mark, -1); err != nil {
 			return err
 		}
 		if l.head.Number > before { // somebody is writing right now
 			return l.nothingBehind(ctx, mark)
+		}
+		// A commit that a delete marker hides, one behind void numbers, or something else.
+		look := l.judge
+		if n > before+1 {
+			look = l.beyond
+		}
+		c, err := look(ctx, l.chain)
+		if err == nil {
+			next, stored, _ := l.chain.extend(c)
+			if err := l.adopt(ctx, c, next, stored, mark); err != nil {
+				return err
+			}
+			return l.nothingBehind(ctx, mark)
+		}
+		if n == before+1 || !errors.Is(err, storage.ErrNotFound) {
+			return err
 		}
 		return &Damage{Key: Key(l.cfg.Producer, before+1), Reason: fmt.Sprintf("missing, but there is something under %s", v.Key)}
 	}
@@ -176,9 +192,19 @@ func (l *Log) replay(ctx context.Context) error {
 	if l.cfg.Applied == nil {
 		return nil
 	}
-	for c, err := range ahead(ctx, l.cfg.AppliedTo+1, l.head.Number, l.Commit) {
+	read := func(ctx context.Context, n int64) (*Commit, error) {
+		c, err := l.Commit(ctx, n)
+		if err == nil && l.cfg.Ahead != nil {
+			l.cfg.Ahead(ctx, c)
+		}
+		return c, err
+	}
+	for c, err := range ahead(ctx, l.cfg.AppliedTo+1, l.head.Number, read) {
 		if err != nil {
 			return fmt.Errorf("replay: %w", err)
+		}
+		if c.Void {
+			continue
 		}
 		if err := l.cfg.Applied(ctx, c); err != nil {
 			return fmt.Errorf("apply commit %d: %w", c.Number, err)
@@ -281,32 +307,37 @@ func (l *Log) fill(ctx context.Context, x *index, ch chain, c *Commit) error {
 		if n == c.Number {
 			return c, nil
 		}
-		key := Key(l.cfg.Producer, n)
-		b, err := readObject(ctx, l.cfg.Store, key, "", MaxCommit)
-		if errors.Is(err, storage.ErrNotFound) {
-			return nil, &Damage{Key: key, Reason: "missing", cause: err}
-		}
+		b, err := readObject(ctx, l.cfg.Store, Key(l.cfg.Producer, n), "", MaxCommit)
 		if err != nil {
 			return nil, err
 		}
 		return ParseCommit(b, l.cfg.Producer, l.cfg.Verifiers)
 	}
+	at := ch.number
 	for next, err := range ahead(ctx, ch.number+1, c.Number, read) {
+		if at++; at <= ch.number {
+			continue // void
+		}
 		var stored []tlog.Hash
 		grown := ch
+		if err == nil && next.Number != at {
+			err = fmt.Errorf("%w: number %d under the key of %d", ErrCommit, next.Number, at)
+		}
 		if err == nil {
 			grown, stored, err = ch.extend(next)
 		}
-		if errors.Is(err, ErrCommit) {
+		if errors.Is(err, ErrCommit) || errors.Is(err, storage.ErrNotFound) {
 			// A key may have more than one version; the one that extends the chain counts.
-			if next, err = l.following(ctx, ch); err == nil {
+			if next, err = l.judge(ctx, ch); err == nil {
 				grown, stored, err = ch.extend(next)
+			} else if key := Key(l.cfg.Producer, ch.number+1); errors.Is(err, storage.ErrNotFound) {
+				err = &Damage{Key: key, Reason: "missing", cause: err}
 			}
 		}
 		if err != nil {
 			return err
 		}
-		if err := x.append(next.Number, next.First, next.Size, next.SHA256, stored); err != nil {
+		if err := x.add(next, stored); err != nil {
 			return err
 		}
 		ch = grown

@@ -3,7 +3,6 @@ package ledger
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -194,7 +193,7 @@ func (t *tiler) note(full int64, err error) {
 
 // tile is the goroutine that writes tiles. What it fails to write it tries again; what is missing when the
 // process ends is written after the next Open.
-func (l *Log) tile(ctx context.Context, store storage.Replacer) {
+func (l *Log) tile(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
@@ -213,7 +212,7 @@ func (l *Log) tile(ctx context.Context, store storage.Replacer) {
 			return
 		}
 		for full < l.Head().Size/tileWidth {
-			err := l.healing(ctx, func() error { return l.putTiles(ctx, store, full) })
+			err := l.healing(ctx, func() error { return l.putTiles(ctx, full) })
 			if err == nil {
 				full++
 			}
@@ -248,12 +247,13 @@ func (l *Log) tiled(ctx context.Context) int64 {
 }
 
 // putTiles writes the tiles that bundle n completes, and last the bundle, so that it stands for them all.
-func (l *Log) putTiles(ctx context.Context, store storage.Replacer, n int64) error {
+func (l *Log) putTiles(ctx context.Context, n int64) error {
 	head := l.Head()
 	lines, err := l.lines(ctx, n*tileWidth, tileWidth)
 	if err != nil {
 		return err
 	}
+	l.crash("tiles.due")
 	for level, done := 0, n+1; ; level, done = level+1, done/tileWidth {
 		t := tlog.Tile{H: tileHeight, L: level, N: done - 1, W: tileWidth}
 		data, err := readTile(t, head.Size, head.Root, l.index)
@@ -263,20 +263,20 @@ func (l *Log) putTiles(ctx context.Context, store storage.Replacer, n int64) err
 		if level == 0 && !sameLeaves(lines, data) {
 			return fmt.Errorf("%w: leaves of bundle %d", errIndex, n)
 		}
-		if err := l.replaceTile(ctx, store, t, data); err != nil {
+		if err := l.putTile(ctx, t, data); err != nil {
 			return err
 		}
 		if done%tileWidth != 0 {
 			break
 		}
 	}
-	return l.replaceTile(ctx, store, bundle(n, tileWidth), formatBundle(lines))
+	l.crash("tiles.stored") // without their bundle: all of them are put again
+	return l.putTile(ctx, bundle(n, tileWidth), formatBundle(lines))
 }
 
-func (l *Log) replaceTile(ctx context.Context, store storage.Replacer, t tlog.Tile, data []byte) error {
+func (l *Log) putTile(ctx context.Context, t tlog.Tile, data []byte) error {
 	key := TileKey(l.cfg.Producer, t)
-	o := storage.PutOptions{Size: int64(len(data)), SHA256: sha256.Sum256(data)}
-	if err := store.Replace(ctx, key, bytes.NewReader(data), o); err != nil {
+	if err := storage.Derive(ctx, l.cfg.Store, key, data); err != nil {
 		return fmt.Errorf("write %s: %w", key, err)
 	}
 	return nil

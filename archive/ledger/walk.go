@@ -2,9 +2,11 @@ package ledger
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -18,7 +20,10 @@ import (
 //
 // It yields each sound commit, in order, and each flaw as a *Damage, then goes on where it can: behind a
 // commit that cannot be read the chain is taken up again at the next, but roots are no longer recomputed, which
-// the Damage says. Any other error (of the store, of ctx) is yielded last. Versions and delete markers
+// the Damage says. A commit that the store does not give, asked twice, is Unread: nobody knows what it holds, and a
+// server that finds its own file damaged gives nothing of it for ever. A store that gave nothing maxSilent times one
+// after the other, and does not list either, ends the walk: its error, as any other (of a listing, of ctx), is yielded
+// last. Versions and delete markers
 // beside the commit of a key are flaws too, and so is every other key under the ledger's prefix.
 //
 // A ledger cut off at its end is sound in itself; whoever knows of a later commit passes its number as to.
@@ -86,8 +91,49 @@ type walk struct {
 
 	next, last int64
 	chain      chain
-	linked     bool // whether chain knows the commit before next
-	rooted     bool // whether chain knows all entries before next
+	linked     bool           // whether chain knows the commit before next
+	rooted     bool           // whether chain knows all entries before next
+	beyond     map[int64]bool // numbers behind a gap under which no commit was found; they were reported
+	held       []*Damage      // of the numbers between chain and next: a later commit may say that they are void
+
+	silent int   // objects that the store did not give since it gave one
+	told   error // what it said last
+}
+
+// maxSilent is how many objects a store may fail to give, one after the other, before it is asked whether it is there.
+const maxSilent = 16
+
+// get reads a version of a key, once more where the store fails. storage.ErrNotFound says something of the object; any
+// other error says nothing.
+func (w *walk) get(key, version string) (b []byte, err error) {
+	for range 2 {
+		b, err = readObject(w.ctx, w.store, key, version, MaxCommit)
+		if err == nil || errors.Is(err, storage.ErrNotFound) {
+			w.silent = 0
+			return b, err
+		}
+		if w.ctx.Err() != nil {
+			break
+		}
+	}
+	w.silent, w.told = w.silent+1, err
+	return nil, err
+}
+
+// away reports that the store is, and yields its error. One that lists and gives none of many neighbours has lost them.
+func (w *walk) away() bool {
+	if w.ctx.Err() == nil && w.silent < maxSilent {
+		return false
+	}
+	for _, err := range w.store.List(w.ctx, w.producer+"/ledger/", "") {
+		if err == nil && w.ctx.Err() == nil {
+			w.silent = 0
+			return false
+		}
+		break
+	}
+	w.yield(nil, w.told)
+	return true
 }
 
 // run goes along the listing, which names every version there is.
@@ -113,50 +159,155 @@ func (w *walk) run() {
 	if len(group) > 0 && !w.key(group) {
 		return
 	}
-	w.missing(w.last + 1)
+	if w.missing(w.last + 1) {
+		w.let()
+	}
 }
 
 // missing reports the commits before n that were not met.
 func (w *walk) missing(n int64) bool {
 	for ; w.next < n; w.next++ {
-		if !w.lost(Key(w.producer, w.next), "missing") {
+		if w.beyond[w.next] {
+			continue
+		}
+		if !w.lost(Key(w.producer, w.next), nothing, nil) {
 			return false
 		}
 	}
 	return true
 }
 
-// lost reports that the commit under key cannot be read, and that the chain is broken there.
-func (w *walk) lost(key, reason string) bool {
-	d := &Damage{Key: key, Reason: reason, Unchecked: w.rooted, cause: ErrCommit}
-	w.linked, w.rooted = false, false
-	return w.yield(nil, d)
+// flaw is a commit that is not to be had: damaged, or unread where the store did not give it.
+func flaw(key, reason string, unread error) *Damage {
+	if unread != nil {
+		return &Damage{Key: key, Reason: unread.Error(), Unread: true, cause: unread}
+	}
+	return &Damage{Key: key, Reason: reason, cause: ErrCommit}
+}
+
+// lost notes that the commit under key cannot be read. Where the chain is known, nobody hears of it before it is
+// clear that no later commit calls the number void.
+func (w *walk) lost(key, reason string, unread error) bool {
+	w.held = append(w.held, flaw(key, reason, unread))
+	if w.linked && len(w.held) < maxVoids {
+		return true
+	}
+	return w.let()
+}
+
+// Reasons of a commit under whose number nothing lies, which is damage whether or not the number is void.
+const (
+	nothing    = "missing"
+	onlyMarker = "deleted"
+)
+
+// let reports what was held: the chain is broken there. What lies before a commit that was not given may be called void
+// by it.
+func (w *walk) let() bool {
+	unread := false
+	for _, d := range slices.Backward(w.held) {
+		if unread && !d.Unread && d.Reason != nothing && d.Reason != onlyMarker {
+			d.Unread, d.Reason = true, d.Reason+"; a commit behind it was not read"
+		}
+		unread = unread || d.Unread
+	}
+	for _, d := range w.held {
+		d.Unchecked = w.rooted
+		w.linked, w.rooted = false, false
+		if !w.yield(nil, d) {
+			return false
+		}
+	}
+	w.held = nil
+	return true
+}
+
+// void reports the numbers that c calls void, in the place of what was held of them. One whose object is gone, or was
+// replaced, is damage; other versions beside that object are none: nobody signed them, and a lock may keep them there.
+func (w *walk) void(c *Commit) bool {
+	for i, d := range w.held {
+		d.Void, d.Unread, d.Reason = true, false, "void: "+d.Reason
+		there, err := w.holds(d, c.voided(c.Entries[i]).SHA256)
+		switch {
+		case err != nil && w.away():
+			return false
+		case err != nil:
+			d.Void, d.Unread, d.Reason = false, true, "void, and what lies there was not read: "+err.Error()
+		case !there:
+			d.Void, d.Unread, d.Reason = false, false, "void, and what lay there is gone or was replaced"
+		}
+		if !w.yield(nil, d) {
+			return false
+		}
+	}
+	w.held = nil
+	return true
+}
+
+// holds reports whether a version of the key of d has a digest, and notes in d which, of what versions. An error says that
+// this is not known: the listing failed, or none of those that were read has it, and one was not.
+func (w *walk) holds(d *Damage, digest [32]byte) (there bool, unread error) {
+	all, err := storage.History(w.ctx, w.store, d.Key)
+	if errors.Is(err, storage.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		w.told = err
+		return false, err
+	}
+	for _, v := range all {
+		if v.Marker {
+			continue
+		}
+		b, err := w.get(d.Key, v.ID)
+		if err == nil && sha256.Sum256(b) == digest {
+			d.Version, d.Versions = v.ID, all
+			return true, nil
+		}
+		if err != nil && !errors.Is(err, storage.ErrNotFound) {
+			unread = err
+		}
+	}
+	return false, unread
 }
 
 // key judges the versions of one key.
 func (w *walk) key(group []storage.Version) bool {
 	key := group[0].Key
-	n, ok := number(w.producer, key)
+	n, ok := ParseKey(w.producer, key)
 	if !ok {
 		return w.yield(nil, &Damage{Key: key, Reason: "no commit has this key", cause: ErrCommit})
 	}
 	if n < w.next || w.last >= 0 && n > w.last {
 		return true
 	}
-	if !w.missing(n) {
-		return false
+	if w.next < n {
+		if more, met := w.gap(n, group); !met || !more {
+			return more
+		}
 	}
 	w.next++
-	c, reason, err := w.choose(n, group)
-	if err != nil {
-		w.yield(nil, err)
+	c, version, reason, unread := w.choose(n, group)
+	if unread != nil && w.away() {
 		return false
 	}
-	if len(group) > 1 && !w.yield(nil, &Damage{Key: key, Reason: fmt.Sprintf("%d versions and delete markers, want one", len(group)), cause: ErrCommit}) {
-		return false
+	if c == nil && unread == nil && len(w.held) > 0 && w.linked {
+		return w.again(n, group, reason)
 	}
 	if c == nil {
-		return w.lost(key, reason)
+		return w.lost(key, reason, unread)
+	}
+	if int64(len(w.held)) == c.voids() && !w.void(c) || len(w.held) > 0 && !w.let() {
+		return false
+	}
+	if reason != "" && !w.yield(nil, &Damage{Key: key, Reason: reason, cause: ErrCommit}) {
+		return false
+	}
+	if len(group) > 1 {
+		reason := fmt.Sprintf("%d versions and delete markers, want one", len(group))
+		if !w.yield(nil, &Damage{Key: key, Reason: reason, Beside: true, Version: version, Versions: group, cause: ErrCommit}) {
+			return false
+		}
 	}
 	if w.rooted {
 		w.chain, _ = w.chain.grow(c)
@@ -167,45 +318,91 @@ func (w *walk) key(group []storage.Version) bool {
 	return w.yield(c, nil)
 }
 
-// choose reads the versions and returns the first that is sound; without one, it says what is wrong with
-// the newest. An error is one of reading.
-func (w *walk) choose(n int64, group []storage.Version) (sound *Commit, reason string, err error) {
-	reason = "deleted"
+// gap reports the commits missing before n, which is there. Where nobody knows the end of the ledger only a commit
+// proves that there were others before it: anything else is reported by itself, and not met.
+func (w *walk) gap(n int64, group []storage.Version) (more, met bool) {
+	if w.last < 0 {
+		behind := *w
+		behind.linked, behind.rooted = false, false
+		c, _, reason, unread := behind.choose(n, group)
+		w.silent, w.told = behind.silent, behind.told
+		if unread != nil && w.away() {
+			return false, false
+		}
+		if c == nil {
+			if w.beyond == nil {
+				w.beyond = map[int64]bool{}
+			}
+			w.beyond[n] = true
+			return w.yield(nil, flaw(group[0].Key, reason, unread)), false
+		}
+	}
+	return w.missing(n), true
+}
+
+// again judges a key whose object does not go on from the chain: it is lost too, and may be void like those before it,
+// unless it goes on from a commit that is lost.
+func (w *walk) again(n int64, group []storage.Version, reason string) bool {
+	unlinked := *w
+	unlinked.linked, unlinked.rooted = false, false
+	c, _, _, unread := unlinked.choose(n, group)
+	if c == nil {
+		return w.lost(group[0].Key, reason, unread)
+	}
+	if !w.let() {
+		return false
+	}
+	w.next = n
+	return w.key(group)
+}
+
+// choose reads the versions and returns the first that is sound, with the reason when another one, of other bytes,
+// is sound too; without a sound one, the reason says what is wrong with the newest, and unread that one of them was
+// not given: it may be the one that is wanted. Beside a sound one what was not given is one of several versions, which
+// are a flaw anyway.
+func (w *walk) choose(n int64, group []storage.Version) (sound *Commit, version, reason string, unread error) {
+	wrong := onlyMarker
 	for i, v := range group {
 		if v.Marker {
 			continue
 		}
-		b, err := readObject(w.ctx, w.store, v.Key, v.ID, MaxCommit)
+		b, err := w.get(v.Key, v.ID)
 		if errors.Is(err, storage.ErrNotFound) {
 			continue
 		}
 		if err != nil {
-			return nil, "", err
+			unread = err
+			continue
 		}
 		c, err := ParseCommit(b, w.producer, w.verifiers)
 		if err == nil {
 			err = w.check(n, c)
 		}
-		if err == nil {
-			return c, "", nil
-		}
-		if i == 0 {
-			reason = err.Error()
+		switch {
+		case err == nil && sound == nil:
+			sound, version = c, v.ID
+		case err == nil && c.SHA256 != sound.SHA256:
+			reason = fmt.Sprintf("fork: two commits extend the one before, %x and %x", sound.SHA256[:8], c.SHA256[:8])
+		case err != nil && i == 0:
+			wrong = err.Error()
 		}
 	}
-	return nil, reason, nil
+	if sound == nil {
+		return nil, "", wrong, unread
+	}
+	return sound, version, reason, nil
 }
 
 // check holds a commit against what is known of the one before.
 func (w *walk) check(n int64, c *Commit) error {
 	switch {
+	case c.Number != n:
+		return fmt.Errorf("%w: number %d under the key of %d", ErrCommit, c.Number, n)
 	case w.rooted:
 		_, _, err := w.chain.extend(c)
 		return err
 	case w.linked:
 		return w.chain.link(c)
-	case c.Number != n:
-		return fmt.Errorf("%w: number %d under the key of %d", ErrCommit, c.Number, n)
 	}
 	return nil
 }

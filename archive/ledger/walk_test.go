@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 )
@@ -181,11 +182,113 @@ func TestWalkGivesTheStoresErrors(t *testing.T) {
 	for _, err := range Walk(context.Background(), d.store, producer, d.known, 0, -1) {
 		n++
 		var damage *Damage
-		if err == nil || errors.As(err, &damage) {
-			t.Errorf("got %v want the store's error", err)
+		if !errors.As(err, &damage) || !damage.Unread {
+			t.Errorf("got %v want nothing said of what was not read", err)
 		}
 	}
-	if n != 1 {
-		t.Errorf("got %d results want 1", n)
+	if n != 2 {
+		t.Errorf("got %d results want 2", n)
+	}
+}
+
+// TestAStoreThatGivesNothingAnyMoreEndsAWalk is an outage in the middle: a long ledger is not asked for to its end.
+func TestAStoreThatGivesNothingAnyMoreEndsAWalk(t *testing.T) {
+	d := newDaemon(t, newBucket(t))
+	for _, name := range names("n", 2*maxSilent) {
+		mustAppend(t, d.mustOpen(), name)
+	}
+	asked := map[string]int{}
+	refused := fmt.Errorf("connection refused")
+	d.store.get = func(key string) error {
+		if key >= Key(producer, 3) {
+			asked[key]++
+			return refused
+		}
+		return nil
+	}
+	rotten := 0 // neighbours without number, of a store that is there
+	for _, err := range Walk(context.Background(), d.store, producer, d.known, 0, -1) {
+		if damage := (*Damage)(nil); errors.As(err, &damage) && damage.Unread {
+			rotten++
+		}
+	}
+	if rotten != 2*maxSilent-3 {
+		t.Errorf("%d commits unread, want %d", rotten, 2*maxSilent-3)
+	}
+	clear(asked)
+	d.store.OnList = func(string) error {
+		if len(asked) >= maxSilent {
+			return refused
+		}
+		return nil
+	}
+	var last error
+	for _, err := range Walk(context.Background(), d.store, producer, d.known, 0, -1) {
+		last = err
+	}
+	if damage := (*Damage)(nil); last == nil || errors.As(last, &damage) {
+		t.Errorf("got %v at the end, want the store's error", last)
+	}
+	if len(asked) != maxSilent {
+		t.Errorf("%d objects asked for, want %d", len(asked), maxSilent)
+	}
+}
+
+// TestWalkGoesPastACommitThatIsNotGiven has one commit that the store fails to give for good: all others are sound, and
+// it is called unread, not damaged.
+func TestWalkGoesPastACommitThatIsNotGiven(t *testing.T) {
+	d := newDaemon(t, newBucket(t))
+	mustAppend(t, d.mustOpen(), names("n", 6)...)
+	for n := range int64(6) {
+		d.store.get = func(key string) error {
+			if key == Key(producer, n) {
+				return fmt.Errorf("unreadable")
+			}
+			return nil
+		}
+		var unread []string
+		sound := 0
+		for _, err := range Walk(context.Background(), d.store, producer, d.known, 0, 5) {
+			var damage *Damage
+			switch {
+			case err == nil:
+				sound++
+			case errors.As(err, &damage) && damage.Unread && damage.Unchecked:
+				unread = append(unread, damage.Key)
+			default:
+				t.Errorf("commit %d is not given: %v", n, err)
+			}
+		}
+		if sound != 5 || !slices.Equal(unread, []string{Key(producer, n)}) {
+			t.Errorf("commit %d is not given: got %d sound, unread %v", n, sound, unread)
+		}
+	}
+}
+
+// TestWhatACommitThatIsNotGivenMayCallVoid takes commit 3 away and hurts, deletes or hides commit 2: a void number has
+// something under it, so that only what was hurt may be one.
+func TestWhatACommitThatIsNotGivenMayCallVoid(t *testing.T) {
+	key, rotten := Key(producer, 2), Key(producer, 3)
+	for name, c := range map[string]struct {
+		hurt   func(*bucket)
+		unread bool
+	}{
+		"hurt":    {func(b *bucket) { b.swap(key, []byte("x")) }, true},
+		"deleted": {func(b *bucket) { b.swap(key, nil) }, false},
+		"hidden":  {func(b *bucket) { b.swap(key, nil); b.Marker(key) }, false},
+	} {
+		d := newDaemon(t, newBucket(t))
+		mustAppend(t, d.mustOpen(), names("n", 6)...)
+		c.hurt(d.store)
+		d.store.Rot(rotten)
+		got := map[string]bool{}
+		for _, err := range Walk(context.Background(), d.store, producer, d.known, 0, -1) {
+			if damage := (*Damage)(nil); errors.As(err, &damage) {
+				got[damage.Key] = damage.Unread
+			}
+		}
+		if want := map[string]bool{key: c.unread, rotten: true}; !maps.Equal(got, want) {
+			t.Errorf("%s: got %v want %v", name, got, want)
+		}
 	}
 }

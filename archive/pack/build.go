@@ -188,7 +188,7 @@ func (b *Builder) write(p []byte, at int64) error {
 }
 
 func (b *Builder) writeDirectory() (int64, error) {
-	w := bufio.NewWriterSize(io.NewOffsetWriter(b.f, b.at), 1<<16)
+	w := bufio.NewWriterSize(io.NewOffsetWriter(b.f, b.at), min(1<<16, 512+256*len(b.members)))
 	d := directory{members: int64(len(b.members)), offset: b.at}
 	var buf []byte
 	for _, m := range b.members {

@@ -95,6 +95,9 @@ var (
 
 // escape makes s the text of an element or the value of an attribute.
 func escape(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool { return r < 0x20 || r >= utf8.RuneSelf || strings.ContainsRune(`&<>"_`, r) }) < 0 {
+		return s
+	}
 	var b strings.Builder
 	for i, r := range s {
 		switch {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"path/filepath"
 	"sort"
@@ -20,7 +21,7 @@ import (
 )
 
 // Index knows which seal covers which entry. It is a local cache of the chain of seals: a text file with one
-// line per seal, each checked by itself, made again from the bucket when it is damaged. It is also a mark: it
+// line per seal, and per void number before one, each checked by itself, made again from the bucket when it is damaged. It is also a mark: it
 // remembers how many seals there were. So a line is fsynced before its seal is relied upon, and a file that is
 // damaged is kept aside, under its name and .damaged: while such a file lies there, Doubted says that this machine
 // cannot tell whether seals are gone.
@@ -36,6 +37,8 @@ type Index struct {
 
 	mu      sync.RWMutex
 	spans   map[string][]span // by producer, ascending
+	noted   [][32]byte        // digest of the object of each number up to the head, of void ones too
+	voids   map[int64]bool
 	head    Head
 	changed chan struct{} // closed and replaced whenever head moves
 	torn    int64         // number of the seal whose line a crash has cut; -1: none
@@ -124,7 +127,7 @@ func syncDir(dir string) error {
 }
 
 func (x *Index) reset() {
-	x.spans = map[string][]span{}
+	x.spans, x.noted, x.voids = map[string][]span{}, nil, map[int64]bool{}
 	x.head = Head{Number: -1}
 	x.torn = -1
 	x.size = 0
@@ -139,6 +142,26 @@ func (x *Index) Doubted() string {
 
 // Close releases the files.
 func (x *Index) Close() error { return errors.Join(x.file.Close(), x.leaves.close()) }
+
+// voidLine is how a void number stands in the file, before the seal that says so.
+func voidLine(v Void) string {
+	text := fmt.Sprintf("%d %x void", v.Number, v.SHA256)
+	sum := sha256.Sum256([]byte(text))
+	return text + " " + hex.EncodeToString(sum[:8]) + "\n"
+}
+
+func parseVoidLine(text string) (Void, bool) {
+	f := strings.Split(text, " ")
+	if len(f) != 4 {
+		return Void{}, false
+	}
+	n, err := strconv.ParseInt(f[0], 10, 64)
+	v := Void{Number: n}
+	if errors.Join(err, unhex(f[1], &v.SHA256)) != nil {
+		return Void{}, false
+	}
+	return v, voidLine(v) == text+"\n"
+}
 
 // line is how a seal stands in the file: number, digests, ends, and a check over the line before it.
 func line(h Head, ranges []Range) string {
@@ -162,29 +185,39 @@ func (x *Index) load() error {
 	if err != nil {
 		return err
 	}
-	for len(data) > 0 {
+	next, at := int64(0), int64(0)
+	var voids []Void // whose seal is still to come
+	for ; len(data) > 0; next++ {
 		text, rest, whole := bytes.Cut(data, []byte("\n"))
 		if !whole {
-			return x.cut(text)
+			return x.cut(text, next)
+		}
+		at += int64(len(text)) + 1
+		data = rest
+		if v, is := parseVoidLine(string(text)); is && v.Number == next && next > 0 {
+			voids = append(voids, v)
+			continue
 		}
 		h, ranges, err := parseLine(string(text))
-		if err != nil || h.Number != x.head.Number+1 {
-			return fmt.Errorf("%s: line %d is %w", filepath.Base(x.path), x.head.Number+2, errIndex)
+		if err != nil || h.Number != next {
+			return fmt.Errorf("%s: line %d is %w", filepath.Base(x.path), next+1, errIndex)
 		}
-		x.note(h, ranges)
-		x.size += int64(len(text)) + 1
-		data = rest
+		x.note(h, ranges, voids)
+		x.size, voids = at, nil
+	}
+	if x.size < at {
+		x.torn = next
 	}
 	return nil
 }
 
-// cut takes the rest of a file for the beginning of its next line, or for room that a crash left unwritten.
-func (x *Index) cut(text []byte) error {
-	begin := fmt.Appendf(nil, "%d ", x.head.Number+1)
+// cut takes the rest of a file for the beginning of line next, or for room that a crash left unwritten.
+func (x *Index) cut(text []byte, next int64) error {
+	begin := fmt.Appendf(nil, "%d ", next)
 	if !bytes.HasPrefix(text, begin) && !bytes.HasPrefix(begin, text) && len(bytes.Trim(text, "\x00")) > 0 {
 		return fmt.Errorf("%s: its last line is %w", filepath.Base(x.path), errIndex)
 	}
-	x.torn = x.head.Number + 1
+	x.torn = next
 	return nil
 }
 
@@ -218,8 +251,11 @@ func parseLine(text string) (Head, []Range, error) {
 	return h, ranges, nil
 }
 
-func (x *Index) note(h Head, ranges []Range) {
-	x.head = h
+func (x *Index) note(h Head, ranges []Range, voids []Void) {
+	for _, v := range voids {
+		x.noted, x.voids[v.Number] = append(x.noted, v.SHA256), true
+	}
+	x.noted, x.head = append(x.noted, h.SHA256), h
 	for _, r := range ranges {
 		x.spans[r.Producer] = append(x.spans[r.Producer], span{r.End, h.Number})
 	}
@@ -230,14 +266,18 @@ func (x *Index) note(h Head, ranges []Range) {
 func (x *Index) Add(s *Seal, object []byte) error {
 	x.adding.Lock()
 	defer x.adding.Unlock()
-	if s.Number != x.Head().Number+1 {
+	if x.Head().Number != s.After() {
 		return nil
 	}
 	if err := x.follows(s); err != nil {
 		return err
 	}
 	h := Head{Number: s.Number, SHA256: sha256.Sum256(object), Token: sha256.Sum256(s.Token), Root: s.Root, Size: int64(len(object))}
-	text := line(h, s.Ranges)
+	text := ""
+	for _, v := range s.Voids {
+		text += voidLine(v)
+	}
+	text += line(h, s.Ranges)
 	_, err := x.file.WriteString(text)
 	if err == nil {
 		err = x.file.Sync()
@@ -248,7 +288,7 @@ func (x *Index) Add(s *Seal, object []byte) error {
 	x.size += int64(len(text))
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.note(h, s.Ranges)
+	x.note(h, s.Ranges, s.Voids)
 	close(x.changed)
 	x.changed = make(chan struct{})
 	return nil
@@ -258,7 +298,7 @@ func (x *Index) Add(s *Seal, object []byte) error {
 func (x *Index) follows(s *Seal) error {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	if s.Number > 0 && (s.Previous != x.head.SHA256 || s.PreviousToken != x.head.Token) {
+	if s.After() != x.head.Number || s.Number > 0 && (s.Previous != x.head.SHA256 || s.PreviousToken != x.head.Token) {
 		return fmt.Errorf("seal %d does not follow seal %d of this machine: the seals were rolled back or forked", s.Number, x.head.Number)
 	}
 	for _, r := range s.Ranges {
@@ -276,35 +316,156 @@ func (x *Index) Changed() <-chan struct{} {
 	return x.changed
 }
 
+// ahead is how many seals are read and checked at a time, where there is more than one.
+const ahead = 4
+
 // Refresh reads the seals beyond the head, which other daemons may have made. An object that is no seal of ours
 // is an error and is not noted: whoever can write the bucket cannot make it believed.
-func (x *Index) Refresh(ctx context.Context) error {
-	for {
-		n := x.Head().Number + 1
-		s, object, err := Read(ctx, x.store, n)
-		if errors.Is(err, storage.ErrNotFound) {
-			return x.missed(n)
+func (x *Index) Refresh(ctx context.Context) error { return x.refresh(ctx, false, -1) }
+
+// Reach is Refresh for whoever knows that seal n was made, and needs none behind it.
+func (x *Index) Reach(ctx context.Context, n int64) error { return x.refresh(ctx, false, n) }
+
+// Settle is Refresh for whoever is about to make the next seal: it looks also under delete markers, since a store
+// may let a second seal be made over one. It ends where nothing lies: whoever begins to make seals looks once whether
+// something lies further on ([Index.LookOn]).
+func (x *Index) Settle(ctx context.Context) error { return x.refresh(ctx, true, -1) }
+
+// refresh reads on, up to number to where that is not negative. Behind a seal there are often more: then several are
+// looked at together, since seals that cannot be read as fast as others make them are never caught up with.
+func (x *Index) refresh(ctx context.Context, hidden bool, to int64) error {
+	for window := 1; ; window = min(2*window, ahead) {
+		next := x.Head().Number + 1
+		if to >= 0 && next > to {
+			return nil
 		}
-		if err != nil {
-			return err
-		}
-		if err := x.follows(s); err != nil {
-			if x.Head().Number >= n { // noted meanwhile, by the sealer or for another receipt
+		for i, l := range x.look(ctx, next, window, hidden) {
+			n := next + int64(i)
+			if x.Head().Number >= n { // void, or noted meanwhile by the sealer or for another receipt
 				continue
 			}
-			return err
-		}
-		err = x.check(ctx, s)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err != nil {
-			return fmt.Errorf("%s is not a seal of this archive: run perenne audit: %w", Key(s.Number), err)
-		}
-		if err := x.Add(s, object); err != nil {
-			return err
+			s, object, err := l.seal, l.object, l.err
+			if err == nil && i > 0 {
+				err = x.fits(ctx, s, l.bad)
+			}
+			if err != nil && i > 0 && (hidden || !errors.Is(err, storage.ErrNotFound)) {
+				s, object, err = x.following(ctx, n, hidden)
+			}
+			if errors.Is(err, storage.ErrNotFound) {
+				return x.missed(n)
+			}
+			if err != nil && ctx.Err() == nil && x.Head().Number >= n { // noted meanwhile
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			if err := x.Add(s, object); err != nil {
+				return err
+			}
 		}
 	}
+}
+
+// looked is what was found of a seal: of the first of a window what following says, of the others the newest version of
+// the key.
+type looked struct {
+	seal   *Seal
+	object []byte
+	err    error // it could not be read, or is no seal
+	bad    error // what check said of it
+}
+
+// look reads and checks seals that may be there, together.
+func (x *Index) look(ctx context.Context, from int64, window int, hidden bool) []looked {
+	seals := make([]looked, window)
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		l := &seals[0]
+		l.seal, l.object, l.err = x.following(ctx, from, hidden)
+	})
+	for i := 1; i < window; i++ {
+		reading.Go(func() {
+			l := &seals[i]
+			l.seal, l.object, l.err = readVersion(ctx, x.store, from+int64(i), "", func(*Seal, []byte) error { return nil })
+			if l.err == nil {
+				l.bad = x.check(ctx, l.seal)
+			}
+		})
+	}
+	reading.Wait()
+	return seals
+}
+
+// fits tells whether a seal follows the head and is believed, given what check said of it.
+func (x *Index) fits(ctx context.Context, s *Seal, bad error) error {
+	if err := x.follows(s); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if bad != nil {
+		return fmt.Errorf("%s is not a seal of this archive: run perenne audit; where it cannot be moved away, perenne seals void: %w", Key(s.Number), bad)
+	}
+	return nil
+}
+
+// following reads the seal that follows the head, behind void numbers too. That there is none is said at once, unless hidden asks to look
+// under a delete marker; a marker over nothing is an error then.
+func (x *Index) following(ctx context.Context, n int64, hidden bool) (*Seal, []byte, error) {
+	fits, stands := x.judges(ctx)
+	// Both are asked at once: mostly there is nothing, or a seal of another daemon's that this one has to catch up with.
+	var nothing error
+	var looking sync.WaitGroup
+	if hidden {
+		looking.Go(func() { _, nothing = storage.History(ctx, x.store, Key(n)) })
+	}
+	s, object, err := readVersion(ctx, x.store, n, "", fits)
+	looking.Wait()
+	switch {
+	case err == nil, object == nil && !errors.Is(err, storage.ErrNotFound), ctx.Err() != nil:
+		return s, object, err
+	case object == nil && !hidden:
+		return nil, nil, err
+	case object == nil && nothing != nil:
+		return nil, nil, nothing
+	case object == nil:
+		err = fmt.Errorf("%s: somebody has deleted it, or has put a delete marker where the next seal goes: run perenne audit", Key(n))
+	}
+	s, object, other := Read(ctx, x.store, n, fits)
+	if other != nil {
+		s, object, other = Behind(ctx, x.store, n, fits, stands)
+	}
+	if other != nil {
+		return nil, nil, err
+	}
+	return s, object, nil
+}
+
+// judges are what Behind asks of a seal: whether it is the next one here, and whether it is one at all.
+func (x *Index) judges(ctx context.Context) (fits func(*Seal, []byte) error, stands func(*Seal) bool) {
+	fits = func(s *Seal, _ []byte) error {
+		if err := x.follows(s); err != nil {
+			return err
+		}
+		return x.fits(ctx, s, x.check(ctx, s))
+	}
+	return fits, func(s *Seal) bool { return x.check(ctx, s) == nil }
+}
+
+// LookOn notes the seal behind void numbers under the first of which nothing lies any more, where Settle ends; false when
+// there is none. It lists: it is for whoever knows that something lies further on.
+func (x *Index) LookOn(ctx context.Context) (bool, error) {
+	fits, stands := x.judges(ctx)
+	s, object, err := Behind(ctx, x.store, x.Head().Number+1, fits, stands)
+	if errors.Is(err, storage.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, x.Add(s, object)
 }
 
 // missed is told that the bucket has no seal n. A line is begun only for a seal that the bucket had: when its
@@ -341,6 +502,38 @@ func (x *Index) Kept(s *Seal) *evidence.Tree {
 	return tree
 }
 
+// All yields the digest of the object of each seal that this machine has seen, and of what lies under each void number:
+// for when the bucket is in doubt.
+func (x *Index) All() iter.Seq2[int64, [32]byte] {
+	return func(yield func(int64, [32]byte) bool) {
+		x.mu.RLock()
+		noted := x.noted // what is appended later lies behind it
+		x.mu.RUnlock()
+		for n, sum := range noted {
+			if !yield(int64(n), sum) {
+				return
+			}
+		}
+	}
+}
+
+// Noted is the digest of the object of seal n, which this machine has seen, or of what lies there when n is void.
+func (x *Index) Noted(n int64) (sum [32]byte, ok bool) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if n < 0 || n >= int64(len(x.noted)) {
+		return sum, false
+	}
+	return x.noted[n], true
+}
+
+// Void reports whether a number is one that no seal has.
+func (x *Index) Void(n int64) bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.voids[n]
+}
+
 // Head is the newest seal known.
 func (x *Index) Head() Head {
 	x.mu.RLock()
@@ -374,10 +567,90 @@ func (x *Index) Of(producer string, entry int64) (int64, bool) {
 	return s[i].seal, true
 }
 
-// Read reads seal n from the bucket. storage.ErrNotFound when there is none.
-func Read(ctx context.Context, store storage.Store, n int64) (*Seal, []byte, error) {
+// Read reads seal n from the bucket: of several versions the first, newest first, that is a seal of this number and
+// that fits, when not nil, has nothing against. Where none is, the error is what is wrong with the newest;
+// storage.ErrNotFound when there is none but delete markers.
+func Read(ctx context.Context, store storage.Store, n int64, fits func(*Seal, []byte) error) (*Seal, []byte, error) {
+	s, object, first := readVersion(ctx, store, n, "", fits)
+	if first == nil || !errors.Is(first, storage.ErrNotFound) && object == nil {
+		return s, object, first
+	}
+	for v, err := range storage.Versions(ctx, store, Key(n)) {
+		switch {
+		case errors.Is(err, storage.ErrNotFound):
+			return nil, object, first
+		case err != nil:
+			return nil, nil, fmt.Errorf("read %s: %w", Key(n), err)
+		}
+		s, data, err := readVersion(ctx, store, n, v.ID, fits)
+		if err == nil || data == nil && !errors.Is(err, storage.ErrNotFound) {
+			return s, data, err
+		}
+	}
+	return nil, object, first
+}
+
+// Behind reads the seal behind void numbers, of which n is the first; storage.ErrNotFound when there is none. fits is as
+// for Read. What lay under void numbers may be gone: behind the first number under which nothing lies those are read that
+// are listed.
+//
+// stands tells of a seal whether somebody may rest on it. At one that goes on from n, or from a later one, the search
+// ends: number n is, or was, a seal's. Else each seal that is missing from a long chain would cost hundreds of requests.
+func Behind(ctx context.Context, store storage.Store, n int64, fits func(*Seal, []byte) error, stands func(*Seal) bool) (*Seal, []byte, error) {
+	none, ended := fmt.Errorf("a seal behind %d: %w", n, storage.ErrNotFound), false
+	first := func(s *Seal, object []byte) error {
+		if s.After() != n-1 {
+			ended = ended || s.After() >= n && stands(s)
+			return fmt.Errorf("%s: it does not call number %d void", Key(s.Number), n)
+		}
+		return fits(s, object)
+	}
+	// look reads what lies under one number, and tells whether the search is over with it.
+	look := func(at int64) (s *Seal, object []byte, over bool, err error) {
+		s, object, err = Read(ctx, store, at, first)
+		switch {
+		case err == nil, object == nil && !errors.Is(err, storage.ErrNotFound):
+			return s, object, true, err
+		case ended:
+			return nil, nil, true, none
+		}
+		return nil, object, false, nil
+	}
+	at := n + 1
+	for ; at <= n+MaxVoids; at++ {
+		s, object, over, err := look(at)
+		if over {
+			return s, object, err
+		}
+		if object == nil {
+			break
+		}
+	}
+	if at > n+MaxVoids {
+		return nil, nil, none
+	}
+	for v, err := range store.List(ctx, "evidence/", Key(at)) {
+		if err != nil {
+			return nil, nil, fmt.Errorf("list evidence/: %w", err)
+		}
+		number, is := ParseKey(v.Key)
+		if !is || number <= at { // of one number there may be several versions
+			continue
+		}
+		if at = number; at > n+MaxVoids {
+			break
+		}
+		if s, object, over, err := look(at); over {
+			return s, object, err
+		}
+	}
+	return nil, nil, none
+}
+
+// readVersion reads one version. The object is returned whenever it could be read.
+func readVersion(ctx context.Context, store storage.Store, n int64, version string, fits func(*Seal, []byte) error) (*Seal, []byte, error) {
 	key := Key(n)
-	r, err := store.Get(ctx, key, "", 0, maxSeal+1)
+	r, err := store.Get(ctx, key, version, 0, maxSeal+1)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read %s: %w", key, err)
 	}
@@ -392,5 +665,8 @@ func Read(ctx context.Context, store storage.Store, n int64) (*Seal, []byte, err
 	if s.Number != n {
 		return nil, data, fmt.Errorf("%s: %w: it is number %d", key, ErrForm, s.Number)
 	}
-	return s, data, nil
+	if fits != nil {
+		err = fits(s, data)
+	}
+	return s, data, err
 }

@@ -11,6 +11,8 @@
 //	<hex SHA-256 of the previous seal object; 64 zeros for number 0>
 //	<hex SHA-256 of the DER of the previous seal's token; 64 zeros for number 0>
 //	<hex root> <number of leaves>
+//	void <number> <hex SHA-256 of what lies there>
+//	… one such line for each void number before this seal, mostly none …
 //	<producer> <first> <end> <first commit> <last commit> <hex SHA-256 of the signed checkpoint>
 //	… one such line for each producer whose ledger moved, in ascending order of producers …
 //	(empty line)
@@ -19,12 +21,17 @@
 // first and end are ledger entries, end excluded; the range is exactly that of the commits named. Ranges of
 // one producer follow each other without a gap from seal to seal.
 //
+// Something that is no seal may lie under number n, at least 1, and a lock keep it there. The seal behind it and the k-1
+// numbers after it then has number n+k, follows seal n-1, and says of each of n … n+k-1, in order and at most 512, that it
+// is void, with the digest of what lay there.
+//
 // # The leaves
 //
 // Version 1, frozen: the SHA-256 of the exact bytes of every object that a package.sealed, report.issued or
 // copy.issued entry of the ranges names (as the entry states it); of each producer's signed checkpoint as it
 // stands in its last commit of the range; of the DER of the previous seal's token. Duplicates removed, sorted,
-// hashed as signing/evidence says. The token covers the root.
+// hashed as signing/evidence says. The token covers the root. Of a seal behind void numbers the SHA-256 of each of its
+// void lines, without the newline, is a leaf too.
 //
 // So a seal and the ledgers are enough to derive the RFC 4998 evidence record of any of those objects.
 package seal
@@ -57,6 +64,7 @@ type Seal struct {
 	PreviousToken [32]byte // SHA-256 of the previous token's DER
 	Root          [32]byte
 	Leaves        int64
+	Voids         []Void  // the numbers just before it that no seal has, ascending
 	Ranges        []Range // ascending by producer
 	Token         []byte  // DER
 }
@@ -69,16 +77,39 @@ type Range struct {
 	Checkpoint              [32]byte // SHA-256 of the signed checkpoint in LastCommit
 }
 
+// Void is a number that no seal has, since something else lies there.
+type Void struct {
+	Number int64
+	SHA256 [32]byte // of what lies there
+}
+
+// MaxVoids bounds the void numbers before one seal.
+const MaxVoids = 512
+
+func (v Void) line() string { return fmt.Sprintf("void %d %x", v.Number, v.SHA256) }
+
+// After is the number of the seal that s follows; -1 for the first.
+func (s *Seal) After() int64 { return s.Number - int64(len(s.Voids)) - 1 }
+
 // Key is the key of seal number n in the bucket.
 func Key(n int64) string {
 	d := fmt.Sprintf("%020d", n)
 	return "evidence/" + d[:16] + "/" + d[16:]
 }
 
+// ParseKey is the inverse of Key.
+func ParseKey(key string) (int64, bool) {
+	n, err := strconv.ParseInt(strings.Replace(strings.TrimPrefix(key, "evidence/"), "/", "", 1), 10, 64)
+	return n, err == nil && n >= 0 && Key(n) == key
+}
+
 // Marshal writes the seal.
 func (s *Seal) Marshal() []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s\n%d\n%x\n%x\n%x %d\n", firstLine, s.Number, s.Previous, s.PreviousToken, s.Root, s.Leaves)
+	for _, v := range s.Voids {
+		b.WriteString(v.line() + "\n")
+	}
 	for _, r := range s.Ranges {
 		fmt.Fprintf(&b, "%s %d %d %d %d %x\n", r.Producer, r.First, r.End, r.FirstCommit, r.LastCommit, r.Checkpoint)
 	}
@@ -116,7 +147,18 @@ func Parse(data []byte) (*Seal, error) {
 		return nil, fmt.Errorf("%w: number of leaves", ErrForm)
 	}
 	end := len(lines) - 3
-	for i, line := range lines[5:end] {
+	ranges := 5
+	for ; ranges < end && strings.Count(lines[ranges], " ") == 2; ranges++ {
+		v, err := parseVoid(lines[ranges])
+		if err != nil {
+			return nil, err
+		}
+		s.Voids = append(s.Voids, v)
+	}
+	if err := s.checkVoids(); err != nil {
+		return nil, err
+	}
+	for i, line := range lines[ranges:end] {
 		r, err := parseRange(line)
 		if err != nil {
 			return nil, err
@@ -144,6 +186,29 @@ func unhex(text string, to *[32]byte) error {
 		return fmt.Errorf("%w: digest", ErrForm)
 	}
 	*to = [32]byte(b)
+	return nil
+}
+
+func parseVoid(line string) (Void, error) {
+	f := strings.Split(line, " ") // of three
+	n, err := strconv.ParseInt(f[1], 10, 64)
+	if err != nil || f[0] != "void" {
+		return Void{}, fmt.Errorf("%w: void number", ErrForm)
+	}
+	v := Void{Number: n}
+	return v, unhex(f[2], &v.SHA256)
+}
+
+// checkVoids wants exactly the numbers before the seal to be void, and never number 0.
+func (s *Seal) checkVoids() error {
+	if len(s.Voids) > MaxVoids || len(s.Voids) > 0 && s.After() < 0 {
+		return fmt.Errorf("%w: %d void numbers before seal %d", ErrForm, len(s.Voids), s.Number)
+	}
+	for i, v := range s.Voids {
+		if v.Number != s.After()+1+int64(i) {
+			return fmt.Errorf("%w: void number %d before seal %d", ErrForm, v.Number, s.Number)
+		}
+	}
 	return nil
 }
 
@@ -191,6 +256,7 @@ func Collect(ctx context.Context, producer string, at, first, last int64, commit
 	r := Range{Producer: producer, First: at, End: at, FirstCommit: first, LastCommit: first - 1}
 	var leaves [][32]byte
 	var err error
+	end := r.LastCommit
 	for r.LastCommit < last {
 		var c *ledger.Commit
 		if c, err = commits(ctx, producer, r.LastCommit+1); err != nil {
@@ -209,8 +275,12 @@ func Collect(ctx context.Context, producer string, at, first, last int64, commit
 			break
 		}
 		leaves = append(leaves, own...)
-		r.End, r.LastCommit, r.Checkpoint = r.End+int64(len(c.Entries)), c.Number, sha256.Sum256(c.Checkpoint)
+		r.LastCommit = c.Number
+		if !c.Void {
+			r.End, end, r.Checkpoint = r.End+int64(len(c.Entries)), c.Number, sha256.Sum256(c.Checkpoint)
+		}
 	}
+	r.LastCommit = end // void numbers go with the commit behind them
 	if r.End > r.First {
 		leaves = append(leaves, r.Checkpoint)
 	}
@@ -240,6 +310,7 @@ func (s *Seal) Digests(ctx context.Context, commits Commits) ([][32]byte, error)
 	if s.Number > 0 {
 		leaves = append(leaves, s.PreviousToken)
 	}
+	leaves = append(leaves, s.VoidLeaves()...)
 	for _, r := range s.Ranges {
 		got, own, err := Collect(ctx, r.Producer, r.First, r.FirstCommit, r.LastCommit, commits)
 		switch {
@@ -256,6 +327,15 @@ func (s *Seal) Digests(ctx context.Context, commits Commits) ([][32]byte, error)
 		return nil, fmt.Errorf("seal %d: %w", s.Number, unread)
 	}
 	return Sorted(leaves), nil
+}
+
+// VoidLeaves are the leaves that the void numbers before the seal give.
+func (s *Seal) VoidLeaves() [][32]byte {
+	var leaves [][32]byte
+	for _, v := range s.Voids {
+		leaves = append(leaves, sha256.Sum256([]byte(v.line())))
+	}
+	return leaves
 }
 
 // Sorted puts leaves in the order of the tree, each once.

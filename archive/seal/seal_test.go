@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -101,6 +103,13 @@ func TestOtherFormsAreNone(t *testing.T) {
 		"two spaces":                replace("4 9 2 3", "4  9 2 3"),
 		"first with a previous":     replace("\n12\n", "\n0\n"),
 		"number beyond 64 bits":     replace("\n12\n", "\n99999999999999999999\n"),
+		"void number further off":   replace("c_x901", voidGolden(10)+"c_x901"),
+		"void numbers with a gap":   replace("c_x901", voidGolden(9)+voidGolden(11)+"c_x901"),
+		"void numbers backwards":    replace("c_x901", voidGolden(11)+voidGolden(10)+"c_x901"),
+		"its own number void":       replace("c_x901", voidGolden(12)+"c_x901"),
+		"void number misspelled":    replace("c_x901", "voiD"+voidGolden(11)[4:]+"c_x901"),
+		"void number of no digest":  replace("c_x901", "void 11 abc\nc_x901"),
+		"void number behind ranges": replace("\n\n", "\n"+voidGolden(11)+"\n"),
 		"larger than a seal may be": func(s string) string { return s + strings.Repeat("x", maxSeal) },
 	} {
 		if s, err := Parse([]byte(change(golden))); !errors.Is(err, ErrForm) {
@@ -113,7 +122,28 @@ func replace(a, b string) func(string) string {
 	return func(s string) string { return strings.Replace(s, a, b, 1) }
 }
 
+func voidGolden(n int64) string { return Void{n, filled(0x44)}.line() + "\n" }
+
+// TestVoidNumbersStandBeforeTheRanges spells a seal behind two void numbers, and one that calls number 0 void.
+func TestVoidNumbersStandBeforeTheRanges(t *testing.T) {
+	text := replace("c_x901", voidGolden(10)+voidGolden(11)+"c_x901")(golden)
+	s, err := Parse([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.After() != 9 || len(s.VoidLeaves()) != 2 || string(s.Marshal()) != text {
+		t.Errorf("got %+v", s)
+	}
+	if s.VoidLeaves()[0] != sha256.Sum256([]byte("void 10 "+strings.Repeat("44", 32))) {
+		t.Error("the leaf of a void number is another")
+	}
+	if s, err := Parse([]byte(strings.Replace(replace("c_x901", voidGolden(0)+"c_x901")(golden), "\n12\n", "\n1\n", 1))); !errors.Is(err, ErrForm) {
+		t.Errorf("number 0 void: got %+v, %v", s, err)
+	}
+}
+
 func FuzzParse(f *testing.F) {
+	f.Add([]byte(strings.Replace(golden, "c_x901", voidGolden(11)+"c_x901", 1)))
 	f.Add([]byte(golden))
 	f.Add([]byte(strings.Replace(golden, "12", "0", 1)))
 	f.Add([]byte("perenne seal v1\n\n\n\n\n\n\n\n"))
@@ -404,7 +434,7 @@ func TestALineThatCannotBeWrittenIsNotNoted(t *testing.T) {
 	m := storagetest.NewMem(t)
 	chain(t, m, 2)
 	x := mustOpen(t, m, filepath.Join(t.TempDir(), "seals"))
-	s, object, err := Read(ctx, m, 1)
+	s, object, err := Read(ctx, m, 1, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -517,10 +547,119 @@ func TestASealUnderAnotherKeyIsNone(t *testing.T) {
 	m := storagetest.NewMem(t)
 	chain(t, m, 3)
 	m.Swap(Key(1), Key(2))
-	if _, _, err := Read(ctx, m, 1); !errors.Is(err, ErrForm) {
+	if _, _, err := Read(ctx, m, 1, nil); !errors.Is(err, ErrForm) {
 		t.Errorf("got %v, want ErrForm", err)
 	}
-	if _, _, err := Read(ctx, m, 9); !errors.Is(err, storage.ErrNotFound) {
+	if _, _, err := Read(ctx, m, 9, nil); !errors.Is(err, storage.ErrNotFound) {
 		t.Errorf("got %v, want not found", err)
+	}
+}
+
+// TestVoidNumbersAreRemembered reads a chain with two void numbers, cuts the mark at every byte, and reads it again.
+func TestVoidNumbersAreRemembered(t *testing.T) {
+	m := storagetest.NewMem(t)
+	list := chain(t, m, 2)
+	for n := range int64(2) {
+		m.Plant(Key(2+n), fmt.Appendf(nil, "altro %d", n))
+	}
+	s := &Seal{
+		Number: 4, Previous: sha256.Sum256(list[1].Marshal()), PreviousToken: sha256.Sum256(list[1].Token), Leaves: 3, Token: []byte("marca"),
+		Ranges: []Range{{Producer: "c_x901", First: 10, End: 20, FirstCommit: 1, LastCommit: 1}},
+	}
+	for n := range int64(2) {
+		s.Voids = append(s.Voids, Void{2 + n, sha256.Sum256(fmt.Appendf(nil, "altro %d", n))})
+	}
+	m.Plant(Key(4), s.Marshal())
+	path := filepath.Join(t.TempDir(), "seals")
+	x := mustOpen(t, m, path)
+	if n, ok := x.Of("c_x901", 15); !ok || n != 4 || x.Head().Number != 4 {
+		t.Fatalf("got seal %d, %v, head %d", n, ok, x.Head().Number)
+	}
+	if sum, ok := x.Noted(3); !ok || sum != s.Voids[1].SHA256 {
+		t.Errorf("void number 3: got %x, %v", sum, ok)
+	}
+	if err := x.Close(); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for cut := range len(whole) {
+		if err := os.WriteFile(path, whole[:cut], 0o644); err != nil {
+			t.Fatal(err)
+		}
+		x, err := openRead(m, path)
+		if err != nil {
+			t.Fatalf("cut at %d: %v", cut, err)
+		}
+		if x.Head().Number != 4 || x.Doubted() != "" {
+			t.Fatalf("cut at %d: head %d, doubt %q", cut, x.Head().Number, x.Doubted())
+		}
+		if err := x.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := os.ReadFile(path); err != nil || !bytes.Equal(again, whole) {
+			t.Fatalf("cut at %d: the mark is another", cut)
+		}
+	}
+}
+
+// asked is a store that counts what it is asked.
+type asked struct {
+	*storagetest.Mem
+	n int
+}
+
+func (a *asked) Get(ctx context.Context, key, version string, offset, n int64) (io.ReadCloser, error) {
+	a.n++
+	return a.Mem.Get(ctx, key, version, offset, n)
+}
+
+func (a *asked) Stat(ctx context.Context, key string) (storage.Object, error) {
+	a.n++
+	return a.Mem.Stat(ctx, key)
+}
+
+func (a *asked) List(ctx context.Context, prefix, after string) iter.Seq2[storage.Version, error] {
+	a.n++
+	return a.Mem.List(ctx, prefix, after)
+}
+
+// TestALostSealCostsFewRequests looks for the seal behind void numbers where there are none, but a seal that is gone, or
+// changed, before a long chain; where all numbers but the first are gone; and where a seal that nobody may rest on, under a
+// void number, must not end the search.
+func TestALostSealCostsFewRequests(t *testing.T) {
+	s := &asked{Mem: storagetest.NewMem(t)}
+	list := chain(t, s.Mem, 600)
+	no := func(*Seal, []byte) error { return errors.New("no") }
+	yes := func(*Seal, []byte) error { return nil }
+	good := func(*Seal) bool { return true }
+	for name, lose := range map[string]func(){
+		"gone":    func() { s.Delete(Key(5)) },
+		"changed": func() { s.Plant(Key(5), []byte("x")) },
+	} {
+		lose()
+		s.n = 0
+		if _, _, err := Behind(ctx, s, 5, no, good); !errors.Is(err, storage.ErrNotFound) || s.n > 4 {
+			t.Errorf("%s: %v after %d requests, want not found after 4 at most", name, err, s.n)
+		}
+	}
+	v := &Seal{
+		Number: 100, Previous: sha256.Sum256(list[4].Marshal()), PreviousToken: sha256.Sum256(list[4].Token), Leaves: 3, Token: []byte("marca"),
+		Ranges: []Range{{Producer: "c_x901", First: 30, End: 40, FirstCommit: 3, LastCommit: 3}},
+	}
+	for n := int64(5); n < 100; n++ {
+		v.Voids = append(v.Voids, Void{n, filled(1)})
+		s.Delete(Key(n))
+	}
+	s.Overwrite(Key(100), v.Marshal())
+	s.n = 0
+	if got, _, err := Behind(ctx, s, 5, yes, good); err != nil || got.Number != 100 || s.n > 4 {
+		t.Errorf("where the objects of void numbers are gone: %v after %d requests, want seal 100 after 4 at most", err, s.n)
+	}
+	s.Plant(Key(6), list[6].Marshal())
+	if got, _, err := Behind(ctx, s, 5, yes, func(s *Seal) bool { return s.Number != 6 }); err != nil || got.Number != 100 {
+		t.Errorf("behind a seal that nobody may rest on: %v, want seal 100", err)
 	}
 }

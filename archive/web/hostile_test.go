@@ -341,7 +341,7 @@ func TestAHundredThousandSmallPartsTakeNoMemory(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 
-	f := newForm(io.MultiReader(strings.NewReader(part(metadataHeader, "{}")), &repeated{text: one, left: n}, strings.NewReader(formEnd)), "b")
+	f := newForm(io.MultiReader(strings.NewReader(part(metadataHeader, "{}")), &repeated{text: one, left: n}, strings.NewReader(formEnd)), "b", -1)
 	if _, err := f.metadata(); err != nil {
 		t.Fatal(err)
 	}
@@ -412,7 +412,7 @@ func FuzzForm(f *testing.F) {
 	f.Add([]byte(part(metadataHeader, "") + part(fileHeader+"\r\nContent-Transfer-Encoding: x", "") + formEnd))
 	f.Add([]byte(part(metadataHeader, "") + "--b\r\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		form := newForm(bytes.NewReader(data), "b")
+		form := newForm(bytes.NewReader(data), "b", int64(len(data)))
 		_, err := form.metadata()
 		read := 0
 		for err == nil {
@@ -448,7 +448,7 @@ func BenchmarkForm(b *testing.B) {
 			head, buf := part(metadataHeader, "{}")+"--b\r\n"+fileHeader+"\r\n\r\n", make([]byte, 32<<10)
 			b.SetBytes(int64(len(file)))
 			for b.Loop() {
-				f := newForm(io.MultiReader(strings.NewReader(head), bytes.NewReader(file), strings.NewReader("\r\n"+formEnd)), "b")
+				f := newForm(io.MultiReader(strings.NewReader(head), bytes.NewReader(file), strings.NewReader("\r\n"+formEnd)), "b", -1)
 				if _, err := f.metadata(); err != nil {
 					b.Fatal(err)
 				}

@@ -49,7 +49,7 @@ func (x *exchange) submit() error {
 		return err
 	}
 	known := log.Head().Size
-	f := newForm(x.r.Body, boundary)
+	f := newForm(x.r.Body, boundary, x.r.ContentLength)
 	metadata, err := f.metadata()
 	if err != nil {
 		return err
@@ -116,8 +116,13 @@ type form struct {
 	err   error
 }
 
-func newForm(r io.Reader, boundary string) *form {
-	in := &leash{r: bufio.NewReaderSize(&closing{r: r}, readAhead), left: -1}
+// newForm reads a form of length bytes; -1 where that is not known.
+func newForm(r io.Reader, boundary string, length int64) *form {
+	ahead := int64(readAhead)
+	if length >= 0 {
+		ahead = min(ahead, length+maxEpilogue)
+	}
+	in := &leash{r: bufio.NewReaderSize(&closing{r: r}, int(ahead)), left: -1}
 	return &form{in: in, parts: multipart.NewReader(in, boundary)}
 }
 

@@ -5,17 +5,22 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/marchesud/perenne/archive"
 	"github.com/marchesud/perenne/archive/archivetest"
 	"github.com/marchesud/perenne/archive/paper"
+	"github.com/marchesud/perenne/storage"
+	"github.com/marchesud/perenne/storage/spool"
 	"github.com/marchesud/perenne/storage/storagetest"
 )
 
@@ -49,7 +54,12 @@ func testTokens(now time.Time) []Token {
 
 func newHouse(t *testing.T, vary ...func(*Config)) *house {
 	t.Helper()
-	h := &house{t: t, bench: archivetest.New(t, storagetest.NewMem(t)), logs: &archivetest.SafeBuffer{}}
+	return newHouseOn(t, storagetest.NewMem(t), vary...)
+}
+
+func newHouseOn(t *testing.T, store storage.Store, vary ...func(*Config)) *house {
+	t.Helper()
+	h := &house{t: t, bench: archivetest.New(t, store), logs: &archivetest.SafeBuffer{}}
 	h.arc = h.bench.MustOpen()
 	now := time.Now()
 	cfg := Config{
@@ -143,4 +153,33 @@ func withSubject(number, subject string) archivetest.Doc {
 	d := archivetest.Determina(number, "testo "+number)
 	d.Subject = subject
 	return d
+}
+
+// TestAFullDiskSaysWhenToComeBack has a spool whose disk is full: who submits is told to come back, and then can.
+func TestAFullDiskSaysWhenToComeBack(t *testing.T) {
+	var full atomic.Bool
+	s, err := spool.Open(context.Background(), storagetest.NewMem(t), spool.Options{
+		Dir: filepath.Join(t.TempDir(), "spool"), ReadBack: time.Hour, Quota: 1 << 30, Reserve: 1 << 20, Ballast: -1,
+		Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		Free: func() (int64, error) {
+			if full.Load() {
+				return 0, nil
+			}
+			return 1 << 40, nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() }) // behind the archive's own end
+	h := newHouseOn(t, s.Store())
+	d := archivetest.Determina("1", "testo")
+	full.Store(true)
+	_, err = h.client("montesole").Submit(context.Background(), montesole, d.Description(), uploads(d), nil)
+	var p *Problem
+	if !errors.As(err, &p) || p.Status != http.StatusServiceUnavailable || p.RetryAfter <= 0 {
+		t.Fatalf("got %v, want a 503 that says when to come back", err)
+	}
+	full.Store(false)
+	h.mustSubmit("montesole", montesole, d)
 }

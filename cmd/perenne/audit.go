@@ -190,6 +190,9 @@ func printStatus(w io.Writer, l paper.Lang, h *archive.Health) {
 	if h.UnsealedSince != "" {
 		fmt.Fprintf(w, l.T("  senza sigillo dal %s  %s\n", "  unsealed since %s  %s\n"), h.UnsealedSince, h.SealError)
 	}
+	if s := h.Spool; s != nil {
+		fmt.Fprintf(w, l.T("  in attesa di rilettura: %d oggetti, %d byte di %d; scritti di nuovo perché mancavano: %d\n", "  held until read back: %d objects, %d bytes of %d; put again because they were missing: %d\n"), s.Objects, s.Bytes, s.Quota, s.PutAgain)
+	}
 	for _, p := range h.Producers {
 		if p.Stopped != "" {
 			fmt.Fprintf(w, l.T("  %s  FERMO: %s\n", "  %s  STANDS STILL: %s\n"), p.Code, p.Stopped)

@@ -18,7 +18,6 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/marchesud/perenne/archive/web"
-	"github.com/marchesud/perenne/storage/dir"
 )
 
 // Config is perenne.yaml, the one configuration file of an installation; beside it stands one file for each
@@ -61,15 +60,6 @@ type Config struct {
 	Catalog CatalogConfig `yaml:"catalog,omitempty"`
 	// Locks says how far ahead objects are locked.
 	Locks LockConfig `yaml:"locks,omitempty"`
-}
-
-// StoreConfig says where the bucket is.
-type StoreConfig struct {
-	// Dir is the folder of the embedded store. One host, never NFS.
-	Dir string `yaml:"dir"`
-	// Immutable sets the immutable flag on every object: auto (where rights and file system allow), on (refuse
-	// to start otherwise) or off.
-	Immutable string `yaml:"immutable"`
 }
 
 // SealConfig says who seals packages and papers, and how often the ledgers are timestamped.
@@ -233,11 +223,8 @@ func (c *Config) check() error {
 	if b, err := hex.DecodeString(c.Recovery); err != nil || len(b) != 32 {
 		return bad("recovery", "the public recovery key that init wrote, 64 hex digits")
 	}
-	if c.Store.Dir == "" {
-		return bad("store.dir", "the folder of the store is missing")
-	}
-	if _, err := dir.ParseImmutable(c.Store.Immutable); err != nil || c.Store.Immutable == "" {
-		return bad("store.immutable", "auto, on or off")
+	if err := c.Store.check(bad); err != nil {
+		return err
 	}
 	for _, n := range []struct {
 		key      string

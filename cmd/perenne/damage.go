@@ -64,10 +64,11 @@ func (d *tour) injure(ctx context.Context, code string, j injury) ([]string, err
 	}
 	defer func() { _ = os.RemoveAll(tmp) }()
 	store, state := filepath.Join(tmp, "store"), filepath.Join(tmp, "state")
-	if err := linkTree(d.in.path("store"), store); err != nil {
+	// The marks first: the daemon goes on sealing, and a mark must not know of a seal that the copy lacks.
+	if err := copyMarks(d.in.path("state"), state); err != nil {
 		return nil, err
 	}
-	if err := copyMarks(d.in.path("state"), state); err != nil {
+	if err := linkTree(d.in.path("store"), store); err != nil {
 		return nil, err
 	}
 	if err := j.hurt(store); err != nil {

@@ -127,7 +127,7 @@ func (d *tour) install(context.Context) error {
 	var err error
 	d.in, err = makeInstallation(d.dir, Config{
 		Installation: "dimostrazione.perenne", Listen: "127.0.0.1:0", Store: StoreConfig{Dir: "store", Immutable: "off"},
-	}, now)
+	}, bucketSecrets{}, now)
 	if err != nil {
 		return err
 	}

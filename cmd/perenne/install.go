@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +31,7 @@ import (
 //	  ledger.key        the key that signs the ledgers' checkpoints
 //	  names/<code>      the name key of each producer
 //	  cli.token         the token of the commands on this machine
+//	  s3.secret         the secret key of the bucket, when it is on S3
 //	offline/            the recovery key, to be taken away at once and deleted here
 //	trust/              what a verifier needs, to be given to anybody
 //	  seal-ca.pem  tsa-ca.pem  ledger.vkey
@@ -72,22 +74,30 @@ func findInstallation(root string) (*installation, error) {
 func initCommand() *cli.Command {
 	return command(&cli.Command{
 		Name: "init", Usage: "make an installation with its first producer",
-		Flags: append([]cli.Flag{
+		Flags: slices.Concat([]cli.Flag{
 			dirFlag(), langFlag(),
 			&cli.StringFlag{Name: "installation", Usage: "name of the archive for ever, in every paper; default <producer>.perenne"},
 			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8420", Usage: "address of the HTTP interface", EnvVars: []string{"PERENNE_LISTEN"}},
 			&cli.StringFlag{Name: "immutable", Value: "auto", Usage: "immutable flag on stored objects: auto, on, off", EnvVars: []string{"PERENNE_IMMUTABLE"}},
-		}, producerFlags()...),
+		}, s3Flags(), producerFlags()),
 		Action: func(c *cli.Context) error {
 			l := lang(c)
 			p, err := producerFromFlags(c)
 			if err != nil {
 				return err
 			}
+			store := StoreConfig{Dir: "store", Immutable: c.String("immutable")}
+			bucket, secrets, err := s3FromFlags(c)
+			if err != nil {
+				return err
+			}
+			if bucket != nil {
+				store = StoreConfig{S3: bucket}
+			}
 			in, err := makeInstallation(c.String("dir"), Config{
 				Installation: firstOf(c.String("installation"), strings.ReplaceAll(p.Code, "_", "-")+".perenne"),
-				Listen:       c.String("listen"), Store: StoreConfig{Dir: "store", Immutable: c.String("immutable")},
-			}, time.Now())
+				Listen:       c.String("listen"), Store: store,
+			}, secrets, time.Now())
 			if err != nil {
 				return err
 			}
@@ -101,7 +111,8 @@ func initCommand() *cli.Command {
 	}, `perenne init --dir p --producer c_x901 --name "Comune di Montesole" --tax-code 00000000000 \
     --responsible "Nome Cognome" --responsible-tax-code RSSMRA80A01H501U \
     --appointment "Decreto del Sindaco n. 1 del 2 gennaio 2026" --appointed 2026-01-02 \
-    --manual "Manuale di conservazione, versione 1.0"`)
+    --manual "Manuale di conservazione, versione 1.0"
+perenne init --dir p --s3-url https://s3.example.it --s3-bucket perenne --s3-access-key perenne --s3-secret-file s3.secret …`)
 }
 
 const initDoneIT = `Installazione %[2]s creata in %[1]s.
@@ -141,7 +152,7 @@ func firstOf(values ...string) string {
 
 // makeInstallation makes keys, trust and configuration in a folder that must be new or empty (it may be a mount
 // point). The parts are made aside and moved in, perenne.yaml last: a folder without it is no installation.
-func makeInstallation(root string, cfg Config, now time.Time) (in *installation, err error) {
+func makeInstallation(root string, cfg Config, secrets bucketSecrets, now time.Time) (in *installation, err error) {
 	root, err = filepath.Abs(root)
 	if err != nil {
 		return nil, err
@@ -171,6 +182,9 @@ func makeInstallation(root string, cfg Config, now time.Time) (in *installation,
 	if err := in.makeKeys(now); err != nil {
 		return nil, err
 	}
+	if err := secrets.lay(in.root); err != nil {
+		return nil, err
+	}
 	if err := in.config.check(); err != nil {
 		return nil, err
 	}
@@ -178,6 +192,9 @@ func makeInstallation(root string, cfg Config, now time.Time) (in *installation,
 		return nil, err
 	}
 	for _, part := range []string{"keys", "offline", "trust", "producers", "state", "store", "perenne.yaml"} {
+		if part == "store" && in.config.Store.Dir == "" {
+			continue
+		}
 		if err := os.Rename(in.path(part), filepath.Join(root, part)); err != nil {
 			return nil, err
 		}
@@ -281,8 +298,8 @@ func (in *installation) ledgerKeys(producer string) (signer, verifier string, er
 	return noteSignerKey(name, hash, seed), verifier, nil
 }
 
-// readSecret reads a key of n bytes in hex, from a file that only its owner may read.
-func readSecret(path string, n int) ([]byte, error) {
+// readPrivate reads a file that only its owner may read.
+func readPrivate(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -290,7 +307,12 @@ func readSecret(path string, n int) ([]byte, error) {
 	if info.Mode().Perm()&0o077 != 0 {
 		return nil, usagef("%s can be read by others: chmod 600 %s", path, path)
 	}
-	text, err := os.ReadFile(path)
+	return os.ReadFile(path)
+}
+
+// readSecret reads a key of n bytes in hex, from a file that only its owner may read.
+func readSecret(path string, n int) ([]byte, error) {
+	text, err := readPrivate(path)
 	if err != nil {
 		return nil, err
 	}

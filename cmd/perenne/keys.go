@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
@@ -38,7 +39,7 @@ func keysCommand() *cli.Command {
 			}, `perenne keys export --dir p --out keys.age --passphrase-file pass.txt`),
 			command(&cli.Command{
 				Name: "import", Usage: "make an installation again from an export", ArgsUsage: "FILE",
-				Flags:  []cli.Flag{dirFlag(), langFlag(), passphrase, &cli.StringFlag{Name: "store", Usage: "folder of the embedded store, when it is not where it was"}},
+				Flags:  append([]cli.Flag{dirFlag(), langFlag(), passphrase, &cli.StringFlag{Name: "store", Usage: "folder of the embedded store, when it is not where it was"}}, s3Flags()...),
 				Action: importKeys,
 			}, `perenne keys import --dir p --store /srv/bucket keys.age
 perenne serve --dir p --trust-bucket-head`),
@@ -144,6 +145,9 @@ func write(w io.Writer, b []byte) error {
 // allInside refuses to export while the configuration names secrets elsewhere, which an export would not carry.
 func (in *installation) allInside() error {
 	files := map[string]string{"seal.key": in.config.Seal.Key, "seal.password_file": in.config.Seal.PasswordFile, "tls.key": in.config.TLS.Key, "tls.cert": in.config.TLS.Cert}
+	if b := in.config.Store.S3; b != nil {
+		files["store.s3.secret_key_file"], files["store.s3.ca_file"] = b.SecretKeyFile, b.CAFile
+	}
 	for i, t := range in.config.TSA.Authorities {
 		files[fmt.Sprintf("timestamps.authorities[%d].password_file", i)] = t.PasswordFile
 	}
@@ -190,7 +194,11 @@ func importKeys(c *cli.Context) error {
 	if err != nil {
 		return usagef("%s: %v", c.Args().First(), err)
 	}
-	in, err := unpackInstallation(root, io.LimitReader(plain, maxExport), c.String("store"))
+	elsewhere, secrets, err := storeFromFlags(c, c.String("store"))
+	if err != nil {
+		return err
+	}
+	in, err := unpackInstallation(c.Context, root, io.LimitReader(plain, maxExport), elsewhere, secrets)
 	if err != nil {
 		return err
 	}
@@ -199,8 +207,11 @@ func importKeys(c *cli.Context) error {
 	return nil
 }
 
-// unpackInstallation makes an installation of an export, perenne.yaml last: a folder without it is none.
-func unpackInstallation(root string, r io.Reader, store string) (in *installation, err error) {
+// unpackInstallation makes an installation of an export, perenne.yaml last: a folder without it is none. The bucket is
+// where the export says unless elsewhere says otherwise.
+func unpackInstallation(
+	ctx context.Context, root string, r io.Reader, elsewhere *StoreConfig, secrets bucketSecrets,
+) (in *installation, err error) {
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return nil, usagef("%v", err)
 	}
@@ -215,20 +226,17 @@ func unpackInstallation(root string, r io.Reader, store string) (in *installatio
 	if in, err = findInstallation(building); err != nil {
 		return nil, err
 	}
-	if store != "" {
-		if in.config.Store.Dir, err = filepath.Abs(store); err != nil {
+	if elsewhere != nil {
+		in.config.Store = *elsewhere
+		if err := secrets.lay(in.root); err != nil {
 			return nil, err
 		}
 		if err := writeYAML(in.path("perenne.yaml"), in.config); err != nil {
 			return nil, err
 		}
 	}
-	bucket := in.config.Store.Dir
-	if !filepath.IsAbs(bucket) {
-		bucket = filepath.Join(root, bucket)
-	}
-	if info, err := os.Stat(filepath.Join(bucket, "keys")); err != nil || !info.IsDir() {
-		return nil, usagef("%s holds no bucket of this archive: say where it is with --store FOLDER", bucket)
+	if err := in.findBucket(ctx, root); err != nil {
+		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Join(root, "state"), 0o755); err != nil {
 		return nil, err
@@ -243,6 +251,28 @@ func unpackInstallation(root string, r io.Reader, store string) (in *installatio
 	}
 	in.root = root
 	return in, nil
+}
+
+// findBucket refuses a place that holds no bucket of this archive. A relative folder begins at root.
+func (in *installation) findBucket(ctx context.Context, root string) error {
+	if in.config.Store.S3 == nil {
+		bucket := in.config.Store.Dir
+		if !filepath.IsAbs(bucket) {
+			bucket = filepath.Join(root, bucket)
+		}
+		if info, err := os.Stat(filepath.Join(bucket, "keys")); err != nil || !info.IsDir() {
+			return usagef("%s holds no bucket of this archive: say where it is with --store FOLDER", bucket)
+		}
+		return nil
+	}
+	store, err := in.openStore(ctx, in.config.Store)
+	if err != nil {
+		return err
+	}
+	for _, err := range store.List(ctx, "keys/", "") {
+		return err
+	}
+	return usagef("%s holds no bucket of this archive: say where it is with --s3-url, --s3-bucket …", in.storeName())
 }
 
 // unpackKeys writes the files of an export, whose names must be of the parts exported.

@@ -62,11 +62,11 @@ func newApp() *cli.App {
 		ErrWriter: os.Stderr,
 		Writer:    os.Stdout,
 		Flags:     []cli.Flag{langFlag()},
-		Commands: []*cli.Command{
-			auditCommand(), catalogCheckCommand(), demoCommand(), initCommand(), keysCommand(), producerCommand(), rebuildCommand(),
+		Commands: append(harnessCommands(),
+			auditCommand(), benchCommand(), catalogCheckCommand(), demoCommand(), doctorCommand(), initCommand(), keysCommand(), ledgerCommand(), producerCommand(), rebuildCommand(), repairCommand(), sealsCommand(),
 			receiptCommand(), retrieveCommand(), searchCommand(), serveCommand(), statusCommand(), submitCommand(),
 			tokenCommand(), verifyCommand(),
-		},
+		),
 		// Errors are printed by explain and turned into codes by exitCode.
 		ExitErrHandler:        func(*cli.Context, error) {},
 		OnUsageError:          onUsageError,

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,10 +15,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/marchesud/perenne/archive/archivetest"
 	"github.com/marchesud/perenne/cmd/perenne/samples"
+	"github.com/marchesud/perenne/storage/s3/s3test"
 )
 
 func TestMain(m *testing.M) {
@@ -24,14 +29,33 @@ func TestMain(m *testing.M) {
 }
 
 // TestTranscripts runs the command line as people use it: real daemons on loopback, real files.
-func TestTranscripts(t *testing.T) {
+func TestTranscripts(t *testing.T) { transcripts(t, "testdata/script", "") }
+
+// TestTranscriptsOnS3 does the same on real S3 servers.
+func TestTranscriptsOnS3(t *testing.T) {
+	for _, kind := range s3test.Kinds {
+		t.Run(kind, func(t *testing.T) {
+			if !s3test.Installed(kind) {
+				t.Skip(s3test.ErrMissing)
+			}
+			transcripts(t, "testdata/s3", kind)
+		})
+	}
+}
+
+func transcripts(t *testing.T, dir, server string) {
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
+		Dir:                 dir,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("LANG", "it_IT.UTF-8")
 			e.Setenv("HOME", e.WorkDir)
+			if server != "" {
+				if err := startS3(e, server); err != nil {
+					return err
+				}
+			}
 			return writeDocuments(e.WorkDir)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -40,6 +64,7 @@ func TestTranscripts(t *testing.T) {
 			"capture":  capture,
 			"init":     initInstallation,
 			"takeover": takeOver,
+			"assail":   assail,
 			"appears":  func(ts *testscript.TestScript, _ bool, args []string) { awaitFile(ts, args[0], true) },
 			"vanishes": func(ts *testscript.TestScript, _ bool, args []string) { awaitFile(ts, args[0], false) },
 		},
@@ -74,6 +99,67 @@ func initInstallation(ts *testscript.TestScript, neg bool, args []string) {
 		"--appointment", "Decreto n. 1 del 2 gennaio 2026", "--appointed", "2026-01-02",
 		"--manual", "Manuale di conservazione, versione 1.0",
 	}, args[1:]...)...))
+}
+
+// startS3 starts a real server for a transcript, and names its bucket in the variables that the commands read.
+func startS3(e *testscript.Env, kind string) error {
+	server, err := s3test.Run(context.Background(), kind, filepath.Join(e.WorkDir, "server"))
+	if err != nil {
+		return err
+	}
+	e.Defer(func() { _ = server.Kill() })
+	secret := filepath.Join(e.WorkDir, "s3.secret")
+	for name, value := range map[string]string{
+		"URL": "http://" + server.Endpoint, "BUCKET": server.Bucket, "ACCESS_KEY": server.AccessKey, "SECRET_FILE": secret,
+	} {
+		e.Setenv("PERENNE_S3_"+name, value)
+	}
+	return os.WriteFile(secret, []byte(server.SecretKey+"\n"), 0o600)
+}
+
+// assail tries, with the keys of the server's own administrator, to remove the first object under a prefix, or to
+// shorten or weaken its lock; it fails if the server lets it.
+func assail(ts *testscript.TestScript, _ bool, args []string) {
+	ctx := context.Background()
+	u, err := url.Parse(ts.Getenv("PERENNE_S3_URL"))
+	ts.Check(err)
+	client, err := minio.New(u.Host, &minio.Options{Creds: credentials.NewStaticV4(ts.Getenv("PERENNE_S3_ACCESS_KEY"), strings.TrimSpace(ts.ReadFile("s3.secret")), "")})
+	ts.Check(err)
+	bucket := ts.Getenv("PERENNE_S3_BUCKET")
+	list, stop := context.WithCancel(ctx)
+	defer stop()
+	o, ok := <-client.ListObjects(list, bucket, minio.ListObjectsOptions{Prefix: args[0], Recursive: true, WithVersions: true})
+	if !ok {
+		ts.Fatalf("no object under %s", args[0])
+	}
+	ts.Check(o.Err)
+	before, err := client.StatObject(ctx, bucket, o.Key, minio.StatObjectOptions{VersionID: o.VersionID})
+	ts.Check(err)
+	soon, governance, compliance := time.Now().Add(time.Hour).UTC().Truncate(time.Second), minio.Governance, minio.Compliance
+	until, err := time.Parse(time.RFC3339, before.Metadata.Get("X-Amz-Object-Lock-Retain-Until-Date"))
+	ts.Check(err)
+	for what, err := range map[string]error{
+		"delete":             client.RemoveObject(ctx, bucket, o.Key, minio.RemoveObjectOptions{VersionID: o.VersionID}),
+		"delete with bypass": client.RemoveObject(ctx, bucket, o.Key, minio.RemoveObjectOptions{VersionID: o.VersionID, GovernanceBypass: true}),
+		"shorten": client.PutObjectRetention(ctx, bucket, o.Key, minio.PutObjectRetentionOptions{
+			VersionID: o.VersionID, Mode: &compliance, RetainUntilDate: &soon, GovernanceBypass: true,
+		}),
+		"weaken": client.PutObjectRetention(ctx, bucket, o.Key, minio.PutObjectRetentionOptions{
+			VersionID: o.VersionID, Mode: &governance, RetainUntilDate: &until, GovernanceBypass: true,
+		}),
+	} {
+		if err == nil {
+			ts.Fatalf("%s of %s: the server let it", what, o.Key)
+		}
+		ts.Logf("%s of %s: %v", what, o.Key, err)
+	}
+	after, err := client.StatObject(ctx, bucket, o.Key, minio.StatObjectOptions{VersionID: o.VersionID})
+	ts.Check(err)
+	for _, h := range []string{"X-Amz-Object-Lock-Mode", "X-Amz-Object-Lock-Retain-Until-Date"} {
+		if b, a := before.Metadata.Get(h), after.Metadata.Get(h); a != b || a == "" {
+			ts.Fatalf("%s of %s: was %q, is %q", h, o.Key, b, a)
+		}
+	}
 }
 
 // wantCode runs a command and wants exactly this exit code: code 64 perenne …
@@ -262,7 +348,7 @@ func TestExamplesInHelpNameRealFlags(t *testing.T) {
 			if !strings.Contains(line, "perenne "+c.Name) {
 				continue
 			}
-			for _, m := range regexp.MustCompile(`--([a-z-]+)`).FindAllStringSubmatch(line, -1) {
+			for _, m := range regexp.MustCompile(`--([a-z0-9-]+)`).FindAllStringSubmatch(line, -1) {
 				if !known[m[1]] {
 					t.Errorf("help of %s shows --%s, which it does not know", c.Name, m[1])
 				}

@@ -33,7 +33,11 @@ func (in *installation) checkOut(path string) error {
 	if err := unix.Access(folder, unix.W_OK|unix.X_OK); err != nil {
 		return usageIn("%s: nella cartella %s non si può scrivere", "%s: the folder %s cannot be written to", path, folder)
 	}
-	for _, own := range []string{in.within(in.config.Store.Dir), in.path("state"), in.path("keys")} {
+	rooms := []string{in.path("state"), in.path("keys")}
+	if in.config.Store.Dir != "" {
+		rooms = append(rooms, in.within(in.config.Store.Dir))
+	}
+	for _, own := range rooms {
 		if lies(folder, own) {
 			return usageIn("%s è dentro %s, dove scrive solo l'archivio", "%s is inside %s, where only the archive writes", path, own)
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/marchesud/perenne/archive/pack"
 	"github.com/marchesud/perenne/archive/web"
 	"github.com/marchesud/perenne/policies"
+	"github.com/marchesud/perenne/storage"
 )
 
 // Producer is producers/<code>.yaml: a body that owns documents. What stands here goes into the SInCRO index
@@ -85,7 +86,7 @@ var validCode = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{1,62}$`)
 // validTaxCode is the form of a codice fiscale that the SInCRO schema and its profile take.
 var validTaxCode = regexp.MustCompile(`^([0-9]{11}|[A-Z0-9]{16})$`)
 
-var reservedCodes = map[string]bool{"evidence": true, "keys": true}
+var reservedCodes = map[string]bool{"evidence": true, "keys": true, storage.ProbeRoom: true}
 
 // check refuses an incomplete producer, naming the key. A read-only archive, which was made of a bucket alone and
 // writes no package, may leave empty what it does not know.

@@ -11,7 +11,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"sort"
 	"strings"
@@ -28,23 +27,25 @@ import (
 	"github.com/marchesud/perenne/signing"
 	"github.com/marchesud/perenne/storage"
 	"github.com/marchesud/perenne/storage/catalog"
-	"github.com/marchesud/perenne/storage/dir"
 )
 
 func rebuildCommand() *cli.Command {
 	return command(&cli.Command{
 		Name: "rebuild", Usage: "make the catalog again from the bucket, or an archive from a bucket alone",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			dirFlag(), langFlag(),
-			&cli.StringFlag{Name: "from", Usage: "FOLDER of an embedded store whose machine and keys are lost: makes a read-only archive in --dir"},
+			&cli.StringFlag{Name: "from", Usage: "FOLDER of an embedded store whose machine and keys are lost: makes a read-only archive in --dir; or a bucket, with --s3-url …"},
 			&cli.BoolFlag{Name: "trust-bucket-head", Usage: "take the ledgers as they are where this machine has no mark of them"},
-		},
+		}, s3Flags()...),
 		Action: func(c *cli.Context) error {
-			from := c.String("from")
-			if from == "" {
+			from, secrets, err := storeFromFlags(c, c.String("from"))
+			if err != nil {
+				return err
+			}
+			if from == nil {
 				return rebuild(c)
 			}
-			unknown, err := archiveFromBucket(c.Context, c.String("dir"), from)
+			unknown, err := archiveFromBucket(c.Context, c.String("dir"), *from, secrets)
 			if err != nil {
 				return err
 			}
@@ -64,7 +65,8 @@ func rebuildCommand() *cli.Command {
 			return nil
 		},
 	}, `perenne rebuild --dir p
-perenne rebuild --dir q --from /srv/bucket --trust-bucket-head`)
+perenne rebuild --dir q --from /srv/bucket --trust-bucket-head
+perenne rebuild --dir q --s3-url https://s3.example.it --s3-bucket perenne --s3-access-key perenne --s3-secret-file s3.secret`)
 }
 
 // rebuild makes the catalog again and proves that it is complete: each ledger's root, computed from what was
@@ -104,36 +106,34 @@ func rebuild(c *cli.Context) error {
 // archiveFromBucket makes a read-only installation of a bucket whose machine and keys are gone: what the
 // ledgers need to be verified with lies under keys/, who the bodies are stands in their packages. Its own
 // papers are sealed by a new local key. It returns the bodies that the bucket has without a verifier key.
-func archiveFromBucket(ctx context.Context, root, bucket string) (unknown []string, err error) {
-	if bucket, err = filepath.Abs(bucket); err != nil {
-		return nil, err
-	}
-	if info, err := os.Stat(bucket); err != nil || !info.IsDir() {
-		return nil, usagef("--from %s is no folder", bucket)
-	}
-	store, err := dir.Open(bucket, dir.Options{Immutable: dir.Off})
+func archiveFromBucket(ctx context.Context, root string, where StoreConfig, secrets bucketSecrets) (unknown []string, err error) {
+	store, done, err := openBucket(ctx, where, secrets)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
+	defer func() { err = errors.Join(err, done()) }()
 	found, err := readKeys(ctx, store)
 	if err != nil {
 		return nil, err
 	}
 	if len(found.vkeys) == 0 {
-		return nil, usagef("%s holds no verifier key under keys/: it is no bucket of Perenne, or was emptied", bucket)
+		return nil, usagef("%s holds no verifier key under keys/: it is no bucket of Perenne, or was emptied", (&installation{config: Config{Store: where}}).storeName())
 	}
 	installation, producers, err := found.origins()
 	if err != nil {
 		return nil, err
 	}
-	recovery, err := firstRecovery(ctx, store, producers, found)
+	verifiers, err := ledger.ParseVerifiers([]byte(strings.Join(found.vkeys, "\n") + "\n"))
+	if err != nil {
+		return nil, err
+	}
+	recovery, err := firstRecovery(ctx, store, producers, verifiers)
 	if err != nil {
 		return nil, err
 	}
 	in, err := makeInstallation(root, Config{
-		Installation: installation, Listen: "127.0.0.1:8420", Store: StoreConfig{Dir: bucket, Immutable: "off"}, ReadOnly: true, Recovery: recovery,
-	}, time.Now())
+		Installation: installation, Listen: "127.0.0.1:8420", Store: where, ReadOnly: true, Recovery: recovery,
+	}, secrets, time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +141,7 @@ func archiveFromBucket(ctx context.Context, root, bucket string) (unknown []stri
 		return nil, err
 	}
 	for _, code := range producers {
-		p, err := describeProducer(ctx, store, bucket, code)
+		p, err := describeProducer(ctx, store, code, verifiers)
 		if err != nil {
 			return nil, err
 		}
@@ -149,22 +149,48 @@ func archiveFromBucket(ctx context.Context, root, bucket string) (unknown []stri
 			return nil, err
 		}
 	}
-	return otherRooms(bucket, producers)
+	return otherRooms(ctx, store, producers)
 }
 
-// otherRooms lists the folders of a bucket that belong to no producer known.
-func otherRooms(bucket string, producers []string) ([]string, error) {
-	entries, err := os.ReadDir(bucket)
+// openBucket opens a store that belongs to no installation yet; its secrets lie in a folder of their own meanwhile.
+func openBucket(ctx context.Context, where StoreConfig, secrets bucketSecrets) (s storage.Store, done func() error, err error) {
+	building, err := os.MkdirTemp("", "perenne-bucket-*")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	defer func() { err = errors.Join(err, os.RemoveAll(building)) }()
+	if err := secrets.lay(building); err != nil {
+		return nil, nil, err
+	}
+	if s, err = (&installation{root: building}).openStore(ctx, where); err != nil {
+		return nil, nil, err
+	}
+	if c, ok := s.(io.Closer); ok {
+		return s, c.Close, nil
+	}
+	return s, func() error { return nil }, nil
+}
+
+// otherRooms lists the rooms of a bucket that belong to no producer known.
+func otherRooms(ctx context.Context, store storage.Store, producers []string) ([]string, error) {
 	var other []string
-	for _, e := range entries {
-		if e.IsDir() && !strings.HasPrefix(e.Name(), ".") && !reservedCodes[e.Name()] && !slices.Contains(producers, e.Name()) {
-			other = append(other, e.Name())
+	for after := ""; ; {
+		room := ""
+		for v, err := range store.List(ctx, "", after) {
+			if err != nil {
+				return nil, err
+			}
+			room, _, _ = strings.Cut(v.Key, "/")
+			break
 		}
+		if room == "" {
+			return other, nil
+		}
+		if !reservedCodes[room] && !slices.Contains(producers, room) {
+			other = append(other, room)
+		}
+		after = room + "0" // '0' follows '/': behind everything in this room
 	}
-	return other, nil
 }
 
 // bucketKeys is what lies under keys/.
@@ -179,12 +205,8 @@ func readKeys(ctx context.Context, store storage.Store) (bucketKeys, error) {
 		if err != nil {
 			return k, err
 		}
-		r, err := store.Get(ctx, v.Key, "", 0, 1<<20)
+		text, err := readAll(ctx, store, v.Key, 1<<20)
 		if err != nil {
-			return k, err
-		}
-		text, err := io.ReadAll(r)
-		if err := errors.Join(err, r.Close()); err != nil {
 			return k, err
 		}
 		if sum := sha256.Sum256(text); v.Key != "keys/"+hex.EncodeToString(sum[:]) {
@@ -221,11 +243,7 @@ func (k bucketKeys) origins() (installation string, producers []string, err erro
 
 // firstRecovery is the public recovery key in the first entry of a ledger: of the first that can be read, since it
 // is the same in all.
-func firstRecovery(ctx context.Context, store storage.Store, producers []string, k bucketKeys) (string, error) {
-	verifiers, err := ledger.ParseVerifiers([]byte(strings.Join(k.vkeys, "\n") + "\n"))
-	if err != nil {
-		return "", err
-	}
+func firstRecovery(ctx context.Context, store storage.Store, producers []string, verifiers note.Verifiers) (string, error) {
 	var last error
 	for _, code := range producers {
 		for c, err := range ledger.Walk(ctx, store, code, verifiers, 0, 0) {
@@ -264,7 +282,7 @@ func stamps(ctx context.Context, store storage.Store, ca *x509.Certificate) bool
 	const looked = 16
 	trust := signing.NewTrust(nil, []certificate{ca})
 	for n := range int64(looked) {
-		s, _, err := seal.Read(ctx, store, n)
+		s, _, err := seal.Read(ctx, store, n, nil)
 		if err != nil {
 			return false
 		}
@@ -275,24 +293,84 @@ func stamps(ctx context.Context, store storage.Store, ca *x509.Certificate) bool
 	return false
 }
 
-// describeProducer finds out who a body is from the index of its newest package. What no package says stays
-// empty: a read-only archive needs none of it, and one that goes on with new keys is refused until it is there.
-func describeProducer(ctx context.Context, store storage.Store, bucket, code string) (Producer, error) {
+// describeProducer finds out who a body is from the index of its newest package that can be read. What no package
+// says stays empty: a read-only archive needs none of it, and one that goes on with new keys is refused until it is
+// there.
+func describeProducer(ctx context.Context, store storage.Store, code string, v note.Verifiers) (Producer, error) {
 	p := Producer{Code: code, Policy: "comune"}
-	var newest time.Time
-	for v, err := range store.List(ctx, code+"/packages/", "") {
-		if err != nil {
-			return p, err
-		}
-		index, body, err := readIndex(filepath.Join(bucket, filepath.FromSlash(v.Key)))
-		if err != nil || body.Producer.Code != code || !index.Time.After(newest) {
-			continue // a damaged package: the audit will name it; another one tells as well
-		}
-		newest = index.Time
-		p.Name, p.TaxCode, p.Laws = body.Producer.Name, body.Producer.TaxCode, index.Laws
-		p.fillFrom(index)
+	last, err := lastCommit(ctx, store, code)
+	if err != nil {
+		return p, err
 	}
-	return p, nil
+	for n := last; n >= 0 && ctx.Err() == nil; n-- {
+		text, err := readAll(ctx, store, ledger.Key(code, n), ledger.MaxCommit)
+		if err != nil {
+			continue // flaws are the audit's
+		}
+		c, err := ledger.ParseCommit(text, code, v)
+		if err != nil {
+			continue
+		}
+		for _, e := range slices.Backward(c.Entries) {
+			if e.Type != ledger.PackageSealed {
+				continue
+			}
+			index, body, err := readIndex(ctx, store, e.Object, e.Size)
+			if err != nil || body.Producer.Code != code {
+				continue // a damaged package: another one tells as well
+			}
+			p.Name, p.TaxCode, p.Laws = body.Producer.Name, body.Producer.TaxCode, index.Laws
+			p.fillFrom(index)
+			return p, nil
+		}
+	}
+	return p, ctx.Err()
+}
+
+// readAll reads an object of at most n bytes.
+func readAll(ctx context.Context, store storage.Store, key string, n int64) ([]byte, error) {
+	r, err := store.Get(ctx, key, "", 0, n)
+	if err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(r)
+	return text, errors.Join(err, r.Close())
+}
+
+// lastCommit finds the number of the last commit by doubling and halving; -1 for none. Where one is missing
+// before it, an earlier one may be found, which does as well here.
+func lastCommit(ctx context.Context, store storage.Store, code string) (int64, error) {
+	there := func(n int64) (bool, error) {
+		_, err := store.Stat(ctx, ledger.Key(code, n))
+		if errors.Is(err, storage.ErrNotFound) {
+			return false, nil
+		}
+		return err == nil, err
+	}
+	low, high := int64(-1), int64(0) // low is there, high is not
+	for {
+		ok, err := there(high)
+		if err != nil {
+			return 0, err
+		}
+		if !ok {
+			break
+		}
+		low, high = high, 2*high+1
+	}
+	for high-low > 1 {
+		mid := low + (high-low)/2
+		ok, err := there(mid)
+		if err != nil {
+			return 0, err
+		}
+		if ok {
+			low = mid
+		} else {
+			high = mid
+		}
+	}
+	return low, nil
 }
 
 // fillFrom takes the agents out of an index that Producer.served has filled.
@@ -323,19 +401,32 @@ func (p *Producer) fillFrom(index pack.PIndex) {
 	}
 }
 
-// readIndex reads what a package file says of itself, by range.
-func readIndex(file string) (pack.PIndex, paper.Body, error) {
+// stored reads an object of the bucket by range.
+type stored struct {
+	ctx   context.Context
+	store storage.Store
+	key   string
+}
+
+func (o stored) ReadAt(b []byte, off int64) (int, error) {
+	r, err := o.store.Get(o.ctx, o.key, "", off, int64(len(b)))
+	if err != nil {
+		return 0, err
+	}
+	n, err := io.ReadFull(r, b)
+	if closed := r.Close(); err == nil {
+		err = closed
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// readIndex reads what a package says of itself, by range.
+func readIndex(ctx context.Context, store storage.Store, key string, size int64) (pack.PIndex, paper.Body, error) {
 	var body paper.Body
-	f, err := os.Open(file)
-	if err != nil {
-		return pack.PIndex{}, body, err
-	}
-	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
-	if err != nil {
-		return pack.PIndex{}, body, err
-	}
-	c, err := pack.Open(f, info.Size())
+	c, err := pack.Open(stored{ctx, store, key}, size)
 	if err != nil {
 		return pack.PIndex{}, body, err
 	}

@@ -68,6 +68,8 @@ const stopTime = 20 * time.Second
 
 // serve runs until ctx ends, then stops in order: no new requests, those under way end, a last seal, close.
 func (in *installation) serve(ctx context.Context, opt openOptions) (err error) {
+	defer spare()()
+	opt.Examine = !in.config.ReadOnly // which writes nothing
 	o, err := in.open(ctx, opt)
 	if err != nil {
 		return err

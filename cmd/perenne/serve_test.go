@@ -24,7 +24,7 @@ func testInstallation(t *testing.T, vary func(*Config)) *installation {
 	t.Helper()
 	in, err := makeInstallation(filepath.Join(t.TempDir(), "p"), Config{
 		Installation: "prova.perenne", Listen: "127.0.0.1:0", Store: StoreConfig{Dir: "store", Immutable: "off"},
-	}, time.Now())
+	}, bucketSecrets{}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,6 +168,13 @@ func TestTLSCertificateIsReadAgainWhenItChanges(t *testing.T) {
 	}
 }
 
+// s3Store is a good configuration of a bucket, varied.
+func s3Store(vary func(*S3Config)) StoreConfig {
+	b := &S3Config{URL: "https://s3.example.it", Bucket: "perenne", AccessKey: "k", SecretKeyFile: "keys/s3.secret"}
+	vary(b)
+	return StoreConfig{S3: b}
+}
+
 func TestConfigurationNamesTheKeyAndTheReason(t *testing.T) {
 	good := testInstallation(t, nil).config
 	for name, c := range map[string]struct {
@@ -178,6 +185,16 @@ func TestConfigurationNamesTheKeyAndTheReason(t *testing.T) {
 		"recovery":     {func(c *Config) { c.Recovery = "" }, "recovery"},
 		"store":        {func(c *Config) { c.Store.Dir = "" }, "store.dir"},
 		"immutable":    {func(c *Config) { c.Store.Immutable = "maybe" }, "store.immutable"},
+		"two stores":   {func(c *Config) { c.Store.S3 = &S3Config{} }, "store.s3"},
+		"S3 url":       {func(c *Config) { c.Store = s3Store(func(b *S3Config) { b.URL = "s3.example.it" }) }, "store.s3.url"},
+		"S3 in clear":  {func(c *Config) { c.Store = s3Store(func(b *S3Config) { b.URL = "http://s3.example.it" }) }, "store.s3.url"},
+		"S3 path":      {func(c *Config) { c.Store = s3Store(func(b *S3Config) { b.URL += "/bucket" }) }, "store.s3.url"},
+		"S3 bucket":    {func(c *Config) { c.Store = s3Store(func(b *S3Config) { b.Bucket = "" }) }, "store.s3.bucket"},
+		"S3 key":       {func(c *Config) { c.Store = s3Store(func(b *S3Config) { b.AccessKey = "" }) }, "store.s3.access_key"},
+		"S3 secret":    {func(c *Config) { c.Store = s3Store(func(b *S3Config) { b.SecretKeyFile = "" }) }, "store.s3.secret_key_file"},
+		"S3 lock":      {func(c *Config) { c.Store = s3Store(func(b *S3Config) { b.Lock = "none" }) }, "store.s3.lock"},
+		"S3 sse":       {func(c *Config) { c.Store = s3Store(func(b *S3Config) { b.SSE = "aes" }) }, "store.s3.sse"},
+		"S3 kms":       {func(c *Config) { c.Store = s3Store(func(b *S3Config) { b.SSE = "kms" }) }, "store.s3.kms_key"},
 		"seal":         {func(c *Config) { c.Seal.Key = "" }, "seal.key"},
 		"no TSA":       {func(c *Config) { c.TSA = TSAConfig{} }, "timestamps"},
 		"two TSAs":     {func(c *Config) { c.TSA.Authorities = []TSAEntry{{URL: "http://x"}} }, "timestamps"},
@@ -201,6 +218,8 @@ func TestConfigurationNamesTheKeyAndTheReason(t *testing.T) {
 		}
 	}
 	for name, vary := range map[string]func(*Config){
+		"S3":             func(c *Config) { c.Store = s3Store(func(*S3Config) {}) },
+		"S3 by loopback": func(c *Config) { c.Store = s3Store(func(b *S3Config) { b.URL = "http://127.0.0.1:9000" }) },
 		"proxy": func(c *Config) {
 			c.Listen, c.TLS.Proxy, c.TrustedProxies = "0.0.0.0:8420", true, []string{"10.0.0.0/24"}
 		},

@@ -14,7 +14,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -33,6 +32,8 @@ import (
 	"github.com/marchesud/perenne/storage"
 	"github.com/marchesud/perenne/storage/catalog"
 	"github.com/marchesud/perenne/storage/dir"
+	"github.com/marchesud/perenne/storage/s3"
+	"github.com/marchesud/perenne/storage/spool"
 )
 
 // This is the only file that names the concrete parts an archive is made of.
@@ -47,8 +48,12 @@ type openOptions struct {
 	ReadOnly bool
 	// StoreDir and StateDir stand in for the installation's own: the demo audits damaged copies.
 	StoreDir, StateDir string
+	// Examine puts the store to the test first, and opens none that fails.
+	Examine bool
 	// ForgetCatalog makes the catalog again from the bucket.
 	ForgetCatalog bool
+	// Mending opens for a repair: no audit is scheduled meanwhile.
+	Mending bool
 }
 
 // opened is an archive with what it was made of.
@@ -88,11 +93,28 @@ func (o *opened) assemble(ctx context.Context, in *installation, opt openOptions
 	if err != nil {
 		return err
 	}
+	if opt.Mending {
+		cfg.AuditTick = 0
+	}
 	if err := o.lock(state); err != nil {
 		return err
 	}
-	if cfg.Store, err = in.openStore(firstOf(opt.StoreDir, in.within(in.config.Store.Dir))); err != nil {
+	where := in.config.Store
+	if opt.StoreDir != "" {
+		where = StoreConfig{Dir: opt.StoreDir, Immutable: in.config.Store.Immutable}
+	}
+	if cfg.Store, err = in.openStore(ctx, where); err != nil {
 		return err
+	}
+	if opt.Examine {
+		if err := in.examineFirst(ctx, cfg.Store, state, opt.Log); err != nil {
+			return err
+		}
+	}
+	if opt.StoreDir == "" {
+		if cfg.Store, err = o.openSpool(ctx, in, state, opt.Log, cfg.Store); err != nil {
+			return err
+		}
 	}
 	if err := o.holdAgainstExport(ctx, cfg.Store, state); err != nil {
 		return err
@@ -140,16 +162,82 @@ func (o *opened) lock(state string) error {
 	return nil
 }
 
-func (in *installation) openStore(root string) (storage.Store, error) {
-	immutable, err := dir.ParseImmutable(in.config.Store.Immutable)
+// openStore opens the bucket. It asks an S3 server that the bucket is there and locks; what more the server promises,
+// and keeps, is the doctor's to find out.
+func (in *installation) openStore(ctx context.Context, c StoreConfig) (storage.Store, error) {
+	if c.S3 != nil {
+		return in.openS3(ctx, c.S3)
+	}
+	immutable, err := dir.ParseImmutable(c.Immutable)
 	if err != nil {
 		return nil, usagef("perenne.yaml: store.immutable: %v", err)
 	}
-	s, err := dir.Open(root, dir.Options{Immutable: immutable})
+	s, err := dir.Open(in.within(c.Dir), dir.Options{Immutable: immutable, Crash: crashPointOf()})
 	if err != nil {
 		return nil, usagef("perenne.yaml: store.dir: %v", err)
 	}
-	return s, nil
+	return planted(s), nil
+}
+
+func (in *installation) openS3(ctx context.Context, c *S3Config) (storage.Store, error) {
+	host, secure, err := c.endpoint()
+	if err != nil {
+		return nil, usagef("perenne.yaml: store.s3.url: %v", err)
+	}
+	lock, err := s3.ParseLock(c.Lock)
+	if err != nil {
+		return nil, usagef("perenne.yaml: store.s3.lock: %v", err)
+	}
+	secret, err := readPrivate(in.within(c.SecretKeyFile))
+	if err != nil {
+		return nil, usagef("perenne.yaml: store.s3.secret_key_file: %v", err)
+	}
+	o := s3.Options{
+		Endpoint: host, TLS: secure, Region: c.Region, Bucket: c.Bucket, Lock: lock, SSE: c.SSE, KMSKey: c.KMSKey,
+		AccessKey: c.AccessKey, SecretKey: strings.TrimSpace(string(secret)), Now: time.Now, Transport: crashTransport(),
+	}
+	if c.CAFile != "" {
+		text, err := os.ReadFile(in.within(c.CAFile))
+		if err != nil {
+			return nil, usagef("perenne.yaml: store.s3.ca_file: %v", err)
+		}
+		if o.Roots = x509.NewCertPool(); !o.Roots.AppendCertsFromPEM(text) {
+			return nil, usagef("perenne.yaml: store.s3.ca_file: no certificate in it (PEM)")
+		}
+	}
+	s, err := s3.Open(ctx, o)
+	if errors.Is(err, s3.ErrAway) {
+		return nil, laterf("perenne.yaml: store.s3: %v", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("perenne.yaml: store.s3: %w", err)
+	}
+	return planted(s), nil
+}
+
+// openSpool puts the spool in front of a store that is not trusted.
+func (o *opened) openSpool(ctx context.Context, in *installation, state string, log *slog.Logger, store storage.Store) (storage.Store, error) {
+	c := in.config.Store
+	folder := filepath.Join(state, "spool")
+	if c.Spool.Dir != "" {
+		folder = in.within(c.Spool.Dir)
+	}
+	if c.readBack() == 0 {
+		held, err := spool.Left(folder)
+		if err != nil {
+			return nil, err
+		}
+		if held > 0 {
+			return nil, usageIn("perenne.yaml: store.spool.read_back: %s custodisce ancora %d oggetti: lasciarlo acceso finché è vuoto (perenne status lo dice)", "perenne.yaml: store.spool.read_back: %s still holds %d objects: leave it on until it is empty (perenne status tells)", folder, held)
+		}
+		return store, nil
+	}
+	s, err := spool.Open(ctx, store, spool.Options{Dir: folder, ReadBack: c.readBack(), Quota: c.Spool.Quota, Now: time.Now, Log: log, Crash: crashPoint()})
+	if err != nil {
+		return nil, fmt.Errorf("perenne.yaml: store.spool: %w", err)
+	}
+	o.closers = append(o.closers, s.Close)
+	return s.Store(), nil
 }
 
 // doubtFile in the state says that an audit found the catalog wrong.
@@ -206,7 +294,7 @@ func (in *installation) archiveConfig(o *opened, state string, opt openOptions) 
 		SealEvery:      in.config.sealEvery(), SealWait: orDefault(in.config.Seal.Wait, 2*time.Second),
 		AuditTick: in.config.auditTick(), AuditBudget: in.config.Audit.Budget,
 		LockHorizon: orDefault(in.config.Locks.Horizon, 400*24*time.Hour), TrustBucketHead: opt.TrustBucketHead,
-		Now: time.Now, Rand: rand.Reader, Log: opt.Log,
+		Now: time.Now, Rand: rand.Reader, Log: opt.Log, Crash: crashPoint(),
 	}
 	for _, p := range producers {
 		nameKey, err := readSecret(in.path("keys", "names", p.Code), 32)
@@ -302,14 +390,13 @@ func (o *opened) openKeys(in *installation, cfg *archive.Config) error {
 	if err != nil {
 		return err
 	}
+	options := signing.TimestamperOptions{Now: time.Now, Rand: rand.Reader}
 	if in.config.TSA.Local {
-		url, err := o.serveLocalTSA(in)
-		if err != nil {
+		if tsas, options.Client, err = in.localTSA(); err != nil {
 			return err
 		}
-		tsas = []signing.TSA{{URL: url, Policy: signing.LocalPolicy(), Timeout: 10 * time.Second}}
 	}
-	cfg.Timestamper, err = signing.NewTimestamper(tsas, o.Trust.Certificates, signing.TimestamperOptions{Now: time.Now, Rand: rand.Reader})
+	cfg.Timestamper, err = signing.NewTimestamper(tsas, o.Trust.Certificates, options)
 	return err
 }
 
@@ -329,25 +416,19 @@ func (in *installation) tsas() ([]signing.TSA, error) {
 	return all, nil
 }
 
-// serveLocalTSA runs the installation's own timestamp authority on loopback: a real RFC 3161 service, so that
-// nothing changes but the address when a qualified one takes over.
-func (o *opened) serveLocalTSA(in *installation) (string, error) {
+// localTSA is the installation's own timestamp authority: a real RFC 3161 service, asked with the requests and held to
+// the checks of any other, so that nothing changes but the address when a qualified one takes over. It answers in
+// this process, without a socket: a seal is what every receipt waits for.
+func (in *installation) localTSA() ([]signing.TSA, *http.Client, error) {
 	key, chain, err := signing.LoadKey(in.path("keys", "tsa.pem"), "")
 	if err != nil {
-		return "", usagef("keys/tsa.pem: %v", err)
+		return nil, nil, usagef("keys/tsa.pem: %v", err)
 	}
 	responder, err := signing.NewResponder(key, chain, time.Now)
 	if err != nil {
-		return "", err
+		return nil, nil, err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("local timestamp authority: %w", err)
-	}
-	srv := &http.Server{Handler: responder, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute}
-	go func() { _ = srv.Serve(l) }() // ends with Close
-	o.closers = append(o.closers, srv.Close)
-	return "http://" + l.Addr().String() + "/", nil
+	return []signing.TSA{{URL: "http://localhost/", Policy: signing.LocalPolicy(), Timeout: 10 * time.Second}}, &http.Client{Transport: responder}, nil
 }
 
 // adoptionFile holds the recovery key's signatures over new keys, by producer, until they stand in the ledgers.

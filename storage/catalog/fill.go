@@ -24,9 +24,10 @@ type filler struct {
 	wake      chan struct{} // one token: there is something to do
 	quit      chan struct{}
 	done      chan struct{}
-	applied   atomic.Int64 // changes since Open, to make way for them
-	hurried   atomic.Int64 // callers in Wait
-	abandoned bool         // the index no longer answers; not to be closed. Only after done is closed
+	applied   atomic.Int64  // changes since Open, to make way for them
+	hurried   atomic.Int64  // callers in Wait
+	hurry     chan struct{} // one token: one of them has just come
+	abandoned bool          // the index no longer answers; not to be closed. Only after done is closed
 
 	mu       sync.RWMutex // guards what follows
 	words    *words       // nil while there is none
@@ -39,10 +40,15 @@ type filler struct {
 
 const (
 	batchRecords = 2000
+	// gap is how long the filler leaves to others between two steps while changes come: a batch of many records takes
+	// much less of a processor than many batches. What comes after a quiet gap is followed at once.
+	gap = time.Second
+	// far is how many records behind it works a third of the time.
+	far = 50_000
 	// pause is how long the filler waits before it tries again what failed.
 	pause = 5 * time.Second
 	// patience is how long a batch may take. One of its library's goroutines may have died.
-	patience = 5 * time.Minute
+	patience = 2 * time.Minute
 )
 
 var errStuck = errors.New("words index does not answer")
@@ -50,7 +56,7 @@ var errStuck = errors.New("words index does not answer")
 func startFiller(c *Catalog, reason string) (*filler, error) {
 	f := &filler{
 		c: c, reason: reason,
-		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
+		wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
 		pending: make(map[tenant]int64), moved: make(chan struct{}),
 	}
 	if err := f.open(); err != nil {
@@ -155,22 +161,55 @@ func (f *filler) run() {
 			if !f.sleep(pause) {
 				return
 			}
-		case !more:
+		case more && f.applied.Load() == before:
+			if !f.sleep(0) {
+				return
+			}
+		default:
+			if !f.makeWay(f.now().Sub(start)) {
+				return
+			}
+			if more {
+				continue
+			}
 			select {
 			case <-f.wake:
 			case <-f.quit:
 				return
 			}
-		case f.applied.Load() != before && f.hurried.Load() == 0:
-			if !f.sleep(min(2*f.now().Sub(start), time.Second)) {
-				return
-			}
-		default:
-			if !f.sleep(0) {
-				return
-			}
 		}
 	}
+}
+
+// makeWay waits after a step that took so long, unless somebody waits for the words; false means that it is time to stop.
+func (f *filler) makeWay(took time.Duration) bool {
+	if f.hurried.Load() > 0 {
+		return f.sleep(0)
+	}
+	d := gap
+	if f.backlog() > far {
+		d = min(2*took, gap)
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-f.quit:
+		return false
+	case <-f.hurry:
+	case <-t.C:
+	}
+	return true
+}
+
+// backlog is the number of changes that the index has not followed.
+func (f *filler) backlog() int64 {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	var n int64
+	for _, pending := range f.pending {
+		n += pending
+	}
+	return n
 }
 
 func (f *filler) now() time.Time {
@@ -488,6 +527,10 @@ func (c *Catalog) Wait(ctx context.Context) error {
 	f := c.fill
 	f.hurried.Add(1)
 	defer f.hurried.Add(-1)
+	select {
+	case f.hurry <- struct{}{}:
+	default:
+	}
 	for {
 		f.mu.RLock()
 		reached, moved := f.words != nil && f.suspect == nil && f.progress.scanned && len(f.pending) == 0, f.moved

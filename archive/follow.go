@@ -1,0 +1,76 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/marchesud/perenne/archive/ledger"
+)
+
+// A ledger is looked at for what other daemons have written followFirst after something was found there, then at
+// intervals that double up to followLast. Where nothing moves that is one read a minute for each producer.
+const (
+	followFirst = 2 * time.Second
+	followLast  = time.Minute
+)
+
+// follow reads what other daemons have written, so that search, status and seals here know of it. Nothing that must
+// be right hangs on it: a commit is decided by what stands under its number, and whoever asks for what is not
+// known here has the ledger read on first.
+func (a *Archive) follow(ctx context.Context) {
+	type pace struct {
+		at    time.Time
+		pause time.Duration
+		met   int64
+	}
+	paces := map[string]pace{}
+	for _, code := range a.Producers() {
+		// Not all at once: several daemons are often started together.
+		paces[code] = pace{at: a.cfg.Now().Add(followFirst + a.random(followFirst)), pause: followFirst}
+	}
+	t := time.NewTicker(followFirst / 4)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		for code, p := range paces {
+			now := a.cfg.Now()
+			if now.Before(p.at) && p.at.Sub(now) <= followLast { // further off: the clock was set back
+				continue
+			}
+			p.pause = min(2*p.pause, followLast)
+			a.readOn(ctx, a.producers[code])
+			if met := a.producers[code].followed(); met != p.met {
+				p.pause, p.met = followFirst, met
+			}
+			p.at = a.cfg.Now().Add(p.pause)
+			paces[code] = p
+		}
+	}
+}
+
+// readOn reads a ledger on. What it cannot read now it leaves to the next time, and to those who must have it.
+func (a *Archive) readOn(ctx context.Context, p *producer) {
+	log, why := p.state()
+	if log == nil || why != nil {
+		return // revive's
+	}
+	var damage *ledger.Damage
+	err := log.Refresh(ctx)
+	if err != nil && ctx.Err() == nil && !errors.As(err, &damage) { // damage: the next submission says so, or the audit
+		a.cfg.Log.Warn("ledger not read on", slog.String("producer", p.Code), slog.Any("err", err))
+	}
+}
+
+// followed counts the commits of others that were met in the ledger, by reading on or by losing a number to them.
+func (p *producer) followed() int64 {
+	if log := p.ledger(); log != nil {
+		return log.Followed()
+	}
+	return 0
+}
