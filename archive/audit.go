@@ -161,6 +161,7 @@ func (w *audit) run(ctx context.Context) error {
 	}
 	w.later = later{keys: map[[16]byte]struct{}{}, last: w.head.Number}
 	w.checkMark(ctx)
+	w.hold(ctx)
 	w.checkAgainst(ctx)
 	w.nameBeside(ctx)
 	if ctx.Err() != nil {

@@ -54,8 +54,12 @@ func (w *audit) issue(ctx context.Context) (*Audited, error) {
 // enter puts the report and appends its entry. A crash between the two leaves an orphan, valid under our key.
 func (w *audit) enter(ctx context.Context, out *Audited) error {
 	a, p := w.a, w.p
-	if p.ledger() == nil || !a.writable() {
-		return errors.Join(errReadOnly, p.why())
+	log, why := p.state()
+	switch {
+	case !a.writable():
+		return errors.Join(errReadOnly, why)
+	case log == nil || why != nil:
+		return fmt.Errorf("the producer stands still: %w", why)
 	}
 	size, sum, err := out.staged.Seal(ctx)
 	if err != nil {
@@ -69,7 +73,7 @@ func (w *audit) enter(ctx context.Context, out *Audited) error {
 	a.crash("report.stored")
 	entry := ledger.Entry{Type: ledger.ReportIssued, ID: out.ID, Object: key, Size: size, SHA256: hex.EncodeToString(sum[:])}
 	p.reread.issuing(out.ID)
-	if _, err := p.ledger().Append(ctx, ledger.Pending{Entry: entry}); err != nil {
+	if _, err := log.Append(ctx, ledger.Pending{Entry: entry}); err != nil {
 		return err
 	}
 	a.sealer.retry()

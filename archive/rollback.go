@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -64,6 +65,25 @@ func (w *audit) checkMark(ctx context.Context) {
 	if missing > 0 {
 		w.rollback = rolledBack
 		w.damage(w.p.Code+"/ledger", "rollback", "", fmt.Sprintf("questa macchina ha confermato il commit %d, il bucket finisce al %d", w.mark.Number, w.head.Number))
+	}
+}
+
+// hold has a ledger stop writing over a bucket that was set back under it, and go on where an earlier audit had it stop
+// and the bucket has its end again. It comes before the report, which says whether the producer stands still.
+func (w *audit) hold(ctx context.Context) {
+	log := w.p.ledger()
+	if log == nil || !w.marked || w.rollback != rolledBack && log.Err() == nil {
+		return
+	}
+	before := log.Err()
+	err := log.Hold(ctx)
+	switch after := log.Err(); {
+	case before == nil && after != nil:
+		w.a.cfg.Log.Error("producer stands still", slog.String("producer", w.p.Code), slog.Any("err", after))
+	case before != nil && after == nil:
+		w.a.cfg.Log.Info("producer goes on", slog.String("producer", w.p.Code))
+	case err != nil:
+		w.a.cfg.Log.Warn("end of the ledger not held against the bucket", slog.String("producer", w.p.Code), slog.Any("err", err))
 	}
 }
 

@@ -268,6 +268,61 @@ func TestAPartLooksAtTheEndOfTheBucketToo(t *testing.T) {
 	}
 }
 
+// TestARollbackUnderARunningArchiveStopsIt sets the bucket back under an archive that runs: from the audit that finds it
+// on nothing is written, until an audit finds the end of the bucket again.
+func TestARollbackUnderARunningArchiveStopsIt(t *testing.T) {
+	for _, part := range []bool{false, true} {
+		t.Run(map[bool]string{false: "everything", true: "one package"}[part], func(t *testing.T) {
+			t.Parallel()
+			m := storagetest.NewMem(t)
+			b := archivetest.New(t, m)
+			a := b.MustOpen()
+			scope := archive.Scope{Producer: mine}
+			first := mustSubmit(t, b, a, mine, archivetest.Determina("1", "testo"))
+			if part {
+				scope.IDs = []string{first.Body.Package}
+			}
+			b.Close(a) // and everything is sealed
+			before := m.Snapshot()
+			a = b.MustOpen()
+			mustSubmit(t, b, a, mine, archivetest.Determina("2", "testo"))
+			b.Close(a)
+			now := m.Snapshot()
+			a = b.MustOpen()
+
+			m.Rollback(before)
+			out, err := a.Audit(ctx, scope)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if out.Report.Verdict != paper.VerdictDamaged || !hasKind(out, "rollback") || out.ID != "" {
+				t.Errorf("got %s, %+v, entered as %q; want a rollback, not entered", out.Report.Verdict, out.Report.Findings, out.ID)
+			}
+			kept := inRoom(m.Keys(), mine+"/")
+			if r, err := a.Submit(ctx, archivetest.Determina("3", "testo").Submission(mine)); archive.KindOf(err) != archive.Unavailable {
+				t.Errorf("submit: got %v, %v, want unavailable", r, err)
+			}
+			if got := inRoom(m.Keys(), mine+"/"); !slices.Equal(got, kept) {
+				t.Errorf("written over the rollback: had %q, have %q", kept, got)
+			}
+			if s := a.Status(ctx).Producers[0]; s.Code != mine || !strings.Contains(s.Stopped, "rolled back") {
+				t.Errorf("status: got %+v, want why it stands still", s)
+			}
+
+			m.Rollback(now)
+			out, err = a.Audit(ctx, scope)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if out.Report.Verdict != paper.VerdictGood || out.ID == "" {
+				t.Errorf("put back: got %s, %+v, not checked %q, entered as %q; want good", out.Report.Verdict, out.Report.Findings, out.Report.NotChecked, out.ID)
+			}
+			mustSubmit(t, b, a, mine, archivetest.Determina("3", "testo"))
+			b.Close(a)
+		})
+	}
+}
+
 // marked is the commit that a running archive has acknowledged last.
 func marked(t testing.TB, b *archivetest.Bench) int64 {
 	t.Helper()

@@ -164,7 +164,7 @@ func (l *Log) Append(ctx context.Context, p Pending) (Committed, error) {
 	if err != nil {
 		return Committed{}, err
 	}
-	if err := l.stopped(); err != nil {
+	if err := l.Err(); err != nil {
 		return Committed{}, err
 	}
 	w := &pending{p, len(line), make(chan answer, 1)}
@@ -283,7 +283,7 @@ func fail(batch []*pending, err error) {
 
 // decide asks each entry whether it still stands and answers those that do not.
 func (l *Log) decide(ctx context.Context, batch []*pending) []*pending {
-	if err := l.stopped(); err != nil {
+	if err := l.Err(); err != nil {
 		fail(batch, err)
 		return nil
 	}

@@ -73,6 +73,7 @@ type Log struct {
 	checkpoint []byte
 	recent     []*Commit // the last few commits, for the proofs that are asked for at once
 	broken     error     // why the ledger stopped
+	suspended  error     // why nothing is written for now: see Hold
 	certain    struct {  // the last answer of Digest that had to be read from the bucket
 		number int64
 		digest [32]byte
@@ -197,8 +198,14 @@ func (l *Log) take(ctx context.Context) error {
 
 func (l *Log) release() { <-l.turn }
 
-// Err returns why the ledger stopped by itself, nil while it runs. A stopped ledger is closed and opened anew.
-func (l *Log) Err() error { return l.stopped() }
+// Err returns why the ledger does not write: it stopped by itself, and is closed and opened anew, or Hold suspended it.
+// Nil while it runs.
+func (l *Log) Err() error {
+	if err := l.stopped(); err != nil {
+		return err
+	}
+	return l.suspension()
+}
 
 // stop makes err the reason why the ledger answers nothing but errors from now on.
 func (l *Log) stop(err error) error {

@@ -114,6 +114,37 @@ func (l *Log) marked(ctx context.Context, mark Head) (*Commit, error) {
 	return c, nil
 }
 
+// Hold holds the bucket against the mark once more, as Open does. A ledger answers from what it has at hand, and would
+// write on over a bucket that was set back under it: while the commit of the mark is not there, or is of another history,
+// nothing is written ([Log.Err], *Rollback or *Fork), and what is kept can be read. A later Hold that finds it lets
+// writing go on. An error that says nothing of what the bucket holds changes nothing.
+func (l *Log) Hold(ctx context.Context) error {
+	if err := l.take(ctx); err != nil {
+		return err
+	}
+	defer l.release()
+	mark, ok := l.cfg.Heads.Get(l.cfg.Producer)
+	if !ok || mark.Number < 0 {
+		return nil
+	}
+	_, err := l.marked(ctx, mark)
+	var rollback *Rollback
+	var fork *Fork
+	if err == nil || errors.As(err, &rollback) || errors.As(err, &fork) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.suspended = err
+	}
+	return err
+}
+
+// suspension is what Hold found, nil where the bucket stood.
+func (l *Log) suspension() error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.suspended
+}
+
 // otherAt says what it means that the commit of the mark's number is not the one that was acknowledged: a
 // fork when it carries another signed head, else damage.
 func (l *Log) otherAt(ctx context.Context, mark Head) error {
