@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -42,6 +43,10 @@ func run(args []string) int {
 // untilTold gives a context that ends when the program is told to stop. After that the signals do again what they
 // do to any program: who presses Ctrl-C twice does not want to wait. What was ignored when the program began, as
 // nohup does with SIGHUP, stays ignored.
+//
+// The same signal may come several times at once: the kernel tells a child of the end of the thread that started it and,
+// should that process die thread by thread, of the next one to which the child was handed. Those are not a second
+// thought: they are heard for half a second.
 func untilTold() (context.Context, context.CancelFunc) {
 	signals := []os.Signal{syscall.SIGTERM}
 	for _, s := range []os.Signal{os.Interrupt, syscall.SIGHUP} {
@@ -50,9 +55,12 @@ func untilTold() (context.Context, context.CancelFunc) {
 		}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), signals...)
-	context.AfterFunc(ctx, stop)
+	context.AfterFunc(ctx, func() { time.AfterFunc(echo, stop) })
 	return ctx, stop
 }
+
+// echo is how long after the first signal others belong to it.
+const echo = 500 * time.Millisecond
 
 func newApp() *cli.App {
 	return &cli.App{

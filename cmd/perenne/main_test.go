@@ -260,33 +260,40 @@ func stubborn() {
 	select {}
 }
 
-// TestTheSecondCtrlCEndsAtOnce sends signals to a program that ignores the first.
-func TestTheSecondCtrlCEndsAtOnce(t *testing.T) {
+// stub starts stubborn, waits until it is ready, tells it to stop, and waits until it was told.
+func stub(t *testing.T, signal syscall.Signal) (cmd *exec.Cmd, ended chan error) {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
+	cmd = &exec.Cmd{Path: self, Args: []string{"stubborn"}}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	for _, want := range []string{"ready", "told"} {
+		if !lines.Scan() || lines.Text() != want {
+			t.Fatalf("got %q, want %s", lines.Text(), want)
+		}
+		if err := cmd.Process.Signal(signal); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ended = make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	return cmd, ended
+}
+
+// TestTheSecondCtrlCEndsAtOnce sends signals to a program that ignores the first.
+func TestTheSecondCtrlCEndsAtOnce(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		t.Run(signal.String(), func(t *testing.T) {
-			cmd := &exec.Cmd{Path: self, Args: []string{"stubborn"}}
-			out, err := cmd.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			lines := bufio.NewScanner(out)
-			for _, want := range []string{"ready", "told"} {
-				if !lines.Scan() || lines.Text() != want {
-					t.Fatalf("got %q, want %s", lines.Text(), want)
-				}
-				if err := cmd.Process.Signal(signal); err != nil {
-					t.Fatal(err)
-				}
-			}
-			ended := make(chan error, 1)
-			go func() { ended <- cmd.Wait() }()
+			cmd, ended := stub(t, signal)
 			for {
 				select {
 				case <-ended:
@@ -295,10 +302,31 @@ func TestTheSecondCtrlCEndsAtOnce(t *testing.T) {
 					}
 					return
 				case <-time.After(100 * time.Millisecond):
-					_ = cmd.Process.Signal(signal) // the first of these may come while the handler is being taken away
+					_ = cmd.Process.Signal(signal) // the first of these may be an echo
 				}
 			}
 		})
+	}
+}
+
+// TestASignalThatComesSeveralTimesIsOne sends what the kernel sends to the child of a process that dies thread by thread.
+func TestASignalThatComesSeveralTimesIsOne(t *testing.T) {
+	cmd, ended := stub(t, syscall.SIGTERM)
+	for range 10 {
+		select {
+		case err := <-ended:
+			t.Fatalf("a signal sent several times ended it: %v", err)
+		case <-time.After(10 * time.Millisecond):
+			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err == nil {
+		t.Error("it ended by itself")
 	}
 }
 
