@@ -40,7 +40,7 @@ func doctorCommand() *cli.Command {
 			ctx, cancel := context.WithTimeout(c.Context, doctorTime)
 			defer cancel()
 			report := doctor.Examine(ctx, store, doctor.Options{
-				Now: time.Now, Progress: func(done, total int) { bar.objects(int64(done), int64(total)) },
+				Now: time.Now, Unheld: in.config.Store.readBack() == 0, Progress: func(done, total int) { bar.objects(int64(done), int64(total)) },
 			})
 			bar.end()
 			if err := c.Context.Err(); err != nil {
@@ -62,12 +62,21 @@ const (
 	serveTime  = 45 * time.Second // for who wants to serve: a few seconds, 15 where each request takes 150 ms
 )
 
-// storeName says which store it is, so that an examination of another one counts for nothing.
+// storeName says which store it is.
 func (in *installation) storeName() string {
 	if b := in.config.Store.S3; b != nil {
 		return strings.TrimSuffix(b.URL, "/") + "/" + b.Bucket
 	}
 	return in.within(in.config.Store.Dir)
+}
+
+// examined says what an examination was of, so that one of another store, or of what another account may do there, or with
+// other locks or encryption, counts for nothing.
+func (in *installation) examined() string {
+	if b := in.config.Store.S3; b != nil {
+		return fmt.Sprintf("%s as %s, lock %s, sse %s %s", in.storeName(), b.AccessKey, b.Lock, b.SSE, b.KMSKey)
+	}
+	return in.storeName()
 }
 
 // examinationCode is the code of an examination.
@@ -196,19 +205,23 @@ type storeError struct{ said }
 // found fit within a day, by this version of the program, is asked only a few things.
 func (in *installation) examineFirst(ctx context.Context, store storage.Store, state string, log *slog.Logger) error {
 	fit := readFitness(state)
-	fit.known = fit.known && fit.Store == in.storeName()
+	fit.known = fit.known && fit.Store == in.examined()
 	quick := fit.known && fit.Version == version && time.Since(fit.Time).Abs() < fitFor
 	ctx, cancel := context.WithTimeout(ctx, serveTime)
 	defer cancel()
-	report := doctor.Examine(ctx, store, doctor.Options{Now: time.Now, Quick: quick})
+	report := doctor.Examine(ctx, store, doctor.Options{Now: time.Now, Quick: quick, Unheld: in.config.Store.readBack() == 0})
 	for _, one := range report.Of(storage.Noted) {
-		log.Info("store: to be known", slog.String("promise", one.Name), slog.Any("seen", one.Seen))
+		level := slog.LevelInfo
+		if one.Name == "durability-unheld" {
+			level = slog.LevelWarn
+		}
+		log.Log(ctx, level, "store: to be known", slog.String("promise", one.Name), slog.Any("seen", one.Seen))
 	}
 	switch {
 	case report.Good() && quick:
 		return nil
 	case report.Good():
-		return writeFitness(state, fitness{Store: in.storeName(), Version: version, Time: time.Now()})
+		return writeFitness(state, fitness{Store: in.examined(), Version: version, Time: time.Now()})
 	case fit.known && onlyFull(report):
 		log.Error("store is full: nothing is accepted until there is room", slog.Any("seen", report.Of(storage.Broken)[0].Seen))
 		return nil

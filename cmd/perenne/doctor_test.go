@@ -66,7 +66,7 @@ func TestAStoreIsExaminedBeforeItIsServed(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			in, state := testInstallation(t, nil), t.TempDir()
-			was := fitness{Store: in.storeName(), Version: version, Time: time.Now().Add(-time.Hour)}
+			was := fitness{Store: in.examined(), Version: version, Time: time.Now().Add(-time.Hour)}
 			if c.known {
 				if err := writeFitness(state, was); err != nil {
 					t.Fatal(err)
@@ -89,7 +89,7 @@ func TestAStoreIsExaminedBeforeItIsServed(t *testing.T) {
 // TestOnlyAnExaminationOfThisStoreCounts: whatever differs, or cannot be read, has the store examined in full.
 func TestOnlyAnExaminationOfThisStoreCounts(t *testing.T) {
 	in := testInstallation(t, nil)
-	fit := fitness{Store: in.storeName(), Version: version, Time: time.Now().Add(-time.Hour)}
+	fit := fitness{Store: in.examined(), Version: version, Time: time.Now().Add(-time.Hour)}
 	marshalled := func(change func(*fitness)) string {
 		state, f := t.TempDir(), fit
 		change(&f)
@@ -127,5 +127,21 @@ func TestOnlyAnExaminationOfThisStoreCounts(t *testing.T) {
 				t.Errorf("got %v, want a quick examination: %t", err, c.quick)
 			}
 		})
+	}
+}
+
+// TestAnExaminationIsOfAnAccountAndItsLocks: what a bucket did for one says nothing of another.
+func TestAnExaminationIsOfAnAccountAndItsLocks(t *testing.T) {
+	bucket := S3Config{URL: "https://store.example", Bucket: "b", AccessKey: "k", SecretKeyFile: "f", Lock: "governance"}
+	of := func(c S3Config) string { return (&installation{config: Config{Store: StoreConfig{S3: &c}}}).examined() }
+	for name, change := range map[string]func(*S3Config){
+		"bucket": func(c *S3Config) { c.Bucket = "c" }, "account": func(c *S3Config) { c.AccessKey = "l" },
+		"lock": func(c *S3Config) { c.Lock = "compliance" }, "encryption": func(c *S3Config) { c.SSE = "s3" },
+	} {
+		other := bucket
+		change(&other)
+		if of(other) == of(bucket) {
+			t.Errorf("another %s counts as the same: %s", name, of(bucket))
+		}
 	}
 }

@@ -232,12 +232,30 @@ func (o *opened) openSpool(ctx context.Context, in *installation, state string, 
 		}
 		return store, nil
 	}
+	if err := in.localSpool(folder); err != nil {
+		return nil, err
+	}
 	s, err := spool.Open(ctx, store, spool.Options{Dir: folder, ReadBack: c.readBack(), Quota: c.Spool.Quota, Now: time.Now, Log: log, Crash: crashPoint()})
 	if err != nil {
 		return nil, fmt.Errorf("perenne.yaml: store.spool: %w", err)
 	}
 	o.closers = append(o.closers, s.Close)
 	return s.Store(), nil
+}
+
+// localSpool refuses a spool on a network file system: what it holds must be there when the store's machine is not.
+func (in *installation) localSpool(folder string) error {
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return fmt.Errorf("perenne.yaml: store.spool: %w", err)
+	}
+	name, err := dir.OnNetwork(folder)
+	if err != nil {
+		return fmt.Errorf("perenne.yaml: store.spool: %w", err)
+	}
+	if name != "" {
+		return usageIn("perenne.yaml: store.spool.dir: %s sta su %s: serve un disco di questa macchina", "perenne.yaml: store.spool.dir: %s lies on %s: a disk of this machine is needed", folder, name)
+	}
+	return nil
 }
 
 // doubtFile in the state says that an audit found the catalog wrong.

@@ -160,6 +160,21 @@ type kind struct {
 	network bool
 }
 
+// OnNetwork names the network file system on which a folder lies; "" where it lies on none that is known. What must survive
+// the fall of a server, or be locked by one process, has no place there.
+func OnNetwork(folder string) (name string, err error) {
+	d, err := os.Open(folder)
+	if err != nil {
+		return "", err
+	}
+	defer d.Close()
+	k, err := fileSystem(int(d.Fd())) //nolint:gosec // a descriptor fits
+	if err != nil || !k.network {
+		return "", err
+	}
+	return k.name, nil
+}
+
 // mountPoint undoes the escapes of mountinfo.
 var mountPoint = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 

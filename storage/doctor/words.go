@@ -162,7 +162,7 @@ var words = map[string]Words{
 		Remedy:  otherStore,
 	},
 	"lock-delete": {
-		Promise: Text{"una versione bloccata non si cancella, nemmeno in gruppo o con il permesso di scavalcare i blocchi GOVERNANCE", "a locked version cannot be deleted, not in a batch or with the right to bypass GOVERNANCE locks either"},
+		Promise: Text{"una versione bloccata non si cancella, nemmeno in gruppo o chiedendo di scavalcare i blocchi GOVERNANCE", "a locked version cannot be deleted, not in a batch or by asking to bypass GOVERNANCE locks either"},
 		Meaning: Text{"un amministratore o un programma potrebbe cancellare documenti conservati", "an administrator or a program could delete kept documents"},
 		Note:    Text{"in modalità GOVERNANCE chi amministra lo store può togliere i blocchi; le verifiche lo scoprono dopo", "in GOVERNANCE mode who administers the store can lift locks; audits find it out afterwards"},
 		Remedy:  otherStore,
@@ -225,6 +225,12 @@ var words = map[string]Words{
 		Promise: Text{"ciò che è confermato resiste a una caduta di corrente dello store", "what is acknowledged survives a power cut of the store"},
 		Meaning: Text{"un oggetto confermato potrebbe non esserci più", "an acknowledged object might be gone"},
 		Note:    Text{"un 200 non prova che un oggetto sia durevole: Perenne tiene nello spool gli stessi byte finché non li ha riletti, e rimette ciò che lo store ha perso", "a 200 does not prove that an object is durable: Perenne keeps the same bytes in its spool until it has read them back, and puts again what the store has lost"},
+		Remedy:  Text{"lo store deve rispondere", "the store must answer"},
+	},
+	"durability-unheld": {
+		Promise: Text{"ciò che è confermato resiste a una caduta di corrente dello store", "what is acknowledged survives a power cut of the store"},
+		Meaning: Text{"un oggetto confermato potrebbe non esserci più", "an acknowledged object might be gone"},
+		Note:    Text{"un 200 non prova che un oggetto sia durevole, e store.spool.read_back è 0s: nessuno tiene gli stessi byte, ciò che lo store perde è perso", "a 200 does not prove that an object is durable, and store.spool.read_back is 0s: nobody keeps the same bytes, what the store loses is lost"},
 		Remedy:  Text{"lo store deve rispondere", "the store must answer"},
 	},
 	"read-checks": {

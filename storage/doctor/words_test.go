@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"context"
 	"reflect"
 	"testing"
 
@@ -28,6 +29,7 @@ func TestEveryProbeHasWords(t *testing.T) {
 		t.Fatal(err)
 	}
 	probes = append(probes, bucket.Probes()...)
+	probes = append(probes, storage.Probe{Name: unheld(t)})
 	known := map[string]bool{}
 	for _, p := range probes {
 		known[p.Name] = true
@@ -52,4 +54,11 @@ func TestEveryProbeHasWords(t *testing.T) {
 	if !reflect.DeepEqual(Result{Name: "nobody's"}.Words(), Words{}) {
 		t.Error("words for a name that there is not")
 	}
+}
+
+// unheld is the name of what is found of the durability of a store that no spool stands in front of.
+func unheld(t *testing.T) string {
+	e := &examination{options: Options{Unheld: true}}
+	run := func(context.Context, string) storage.Outcome { return storage.Notes("it never syncs") }
+	return e.perform(t.Context(), storage.Probe{Name: "durability", Passive: true, Run: run}).Name
 }

@@ -676,6 +676,9 @@ func (s *Store) probeEncryption(ctx context.Context, room string) storage.Outcom
 
 // withoutEncryption tells whether it is the encryption that a server refused.
 func (s *Store) withoutEncryption(ctx context.Context, key string, refusal error) storage.Outcome {
+	if errors.Is(refusal, storage.ErrFull) {
+		return storage.Breaks("the store is full: %w", refusal)
+	}
 	if _, ok := answer(refusal); !ok {
 		return storage.Untellable("%w", refusal)
 	}

@@ -2,6 +2,7 @@ package s3_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -230,6 +231,26 @@ func TestDoctorLooksAtTheEncryption(t *testing.T) {
 				t.Errorf("got %v, want it broken", got)
 			}
 		})
+	}
+}
+
+// TestAFullBucketIsFoundFullWithEncryptionToo: the encryption is no second fault, for whoever asks whether room is all
+// that is wanting.
+func TestAFullBucketIsFoundFullWithEncryptionToo(t *testing.T) {
+	l := s3test.StartLiar(t, s3test.Flaws{})
+	s := openedLiar(t, l, func(o *s3.Options) { o.SSE = "s3" })
+	l.Telling(func(call s3test.Call) s3test.Lie {
+		if call.Kind == s3test.PutObject {
+			return s3test.Lie{What: s3test.StorageFull}
+		}
+		return s3test.Lie{}
+	})
+	report := examined(t, s)
+	if got := verdictOf(report, "encryption"); got.Verdict != storage.Broken || !errors.Is(got.Seen, storage.ErrFull) {
+		t.Errorf("got %v, want it full", got)
+	}
+	if untold := report.Of(storage.Untold); len(untold) > 0 {
+		t.Errorf("left untold: %v", untold)
 	}
 }
 
