@@ -8,7 +8,8 @@ import (
 	"github.com/marchesud/perenne/storage"
 )
 
-// Adopt implements [storage.Adopter]. A copy that is held already is taken for one that the store gave back equal.
+// Adopt implements [storage.Adopter]. A copy that is held already is taken for one that the store gave back equal; who
+// rests an answer on it anew has its time begin anew.
 func (s *Spool) Adopt(ctx context.Context, key string, r io.ReaderAt, o storage.PutOptions) error {
 	if err := storage.ValidKey(key); err != nil {
 		return fmt.Errorf("adopt: %w", err)

@@ -43,6 +43,9 @@
 //	                            dropped when who runs it knows that nobody was promised these bytes and others count
 //	the store does not answer   kept; later
 //
+// Its time begins after every answer but a refusal, and anew when the same bytes are put, restored or adopted again,
+// though they were read back before: what the store wrote just now it may have only in its memory.
+//
 // Reads speak of the store and never of the spool. But who meets an object missing that is held here has it put
 // again first: [Spool.Get], [Spool.Stat] and [Spool.List] ask the store once more afterwards. So a ledger that is
 // opened on a store that lost its last commits finds them, in the order in which it reads them; and the alarm, the

@@ -18,7 +18,8 @@ type item struct {
 	sum    [32]byte
 	retain time.Time // zero: no lock is asked for
 
-	at        time.Time     // its time to be read back counts from here; it is in the file's name
+	at        time.Time     // its time to be read back counts from here: the store answered, or was asked, not later
+	filed     time.Time     // what the file's name says of at; behind it where a renaming failed
 	users     int           // Puts under way and the one that looks at it; nothing is dropped under them
 	looked    chan struct{} // closed when the one that looks at it is done; nil when none does
 	former    bool          // of an earlier process: what the store said of it is not known
@@ -51,7 +52,7 @@ func (it *item) name() string {
 	if !it.retain.IsZero() {
 		lock = it.retain.Unix()
 	}
-	return fmt.Sprintf("%s.%x.%d.%d", spell(it.key), it.sum, lock, it.at.UnixNano())
+	return fmt.Sprintf("%s.%x.%d.%d", spell(it.key), it.sum, lock, it.filed.UnixNano())
 }
 
 var (
@@ -77,7 +78,7 @@ func parseName(name string) (*item, error) {
 	if errors.Join(err, err1, err2) != nil || len(sum) != 32 || lock < 0 {
 		return nil, errName
 	}
-	it.sum, it.at = [32]byte(sum), time.Unix(0, at)
+	it.sum, it.at, it.filed = [32]byte(sum), time.Unix(0, at), time.Unix(0, at)
 	if lock > 0 {
 		it.retain = time.Unix(lock, 0)
 	}

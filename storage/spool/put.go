@@ -100,15 +100,18 @@ func (s *Spool) judge(ctx context.Context, it *item, answer error) error {
 	return answer
 }
 
-// settle ends one use of an item with what it has shown.
+// settle ends one use of an item with what it has shown. What the store took, or may have taken, it may lose from now
+// on: the time of the item begins anew, also where it was read back already.
 func (s *Spool) settle(ctx context.Context, it *item, v verdict) error {
 	s.mu.Lock()
 	it.users--
 	switch v {
 	case stored:
-		it.put, it.doubt = true, false
+		it.stands()
+		s.renew(it)
 	case unknown:
 		it.doubt = it.doubt || !it.put
+		s.renew(it)
 		s.alert()
 	}
 	drop := v == refused && !it.put && !it.doubt && !it.former && it.users == 0
@@ -120,6 +123,11 @@ func (s *Spool) settle(ctx context.Context, it *item, v verdict) error {
 		return fmt.Errorf("spool: %w", err)
 	}
 	return nil
+}
+
+// stands notes that the store has the item, as an answer or a comparison has shown. The caller holds Spool.mu.
+func (it *item) stands() {
+	it.put, it.doubt, it.conflict, it.contested, it.accused = true, false, false, false, false
 }
 
 // alert makes Run look at everything as soon as the store answers. The caller holds mu.
@@ -136,7 +144,10 @@ func (s *Spool) hold(ctx context.Context, key string, r io.ReaderAt, o storage.P
 	if it := s.use(key, o); it != nil {
 		return it, nil
 	}
-	it := &item{key: key, size: o.Size, sum: o.SHA256, retain: o.RetainUntil, at: s.stamp(), users: 1}
+	s.mu.Lock()
+	at := s.stamp()
+	s.mu.Unlock()
+	it := &item{key: key, size: o.Size, sum: o.SHA256, retain: o.RetainUntil, at: at, filed: at, users: 1}
 	if it.retain.Unix() <= 0 {
 		it.retain = time.Time{}
 	}
@@ -189,11 +200,9 @@ func (s *Spool) use(key string, o storage.PutOptions) *item {
 	return nil
 }
 
-// stamp is now, but later than any stamp before: names differ by it.
+// stamp is now, but later than any stamp before: names differ by it. The caller holds mu.
 func (s *Spool) stamp() time.Time {
 	now := time.Unix(0, s.opt.Now().UnixNano())
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if !now.After(s.last) {
 		now = s.last.Add(1)
 	}

@@ -177,8 +177,12 @@ func (s *Spool) seek(ctx context.Context, it *item) error {
 	return r.Close()
 }
 
-// resolve reads an item back.
+// resolve reads an item back. What was put or restored meanwhile is no longer what was read, and what was in doubt may
+// have reached the store just now: for both the time begins anew.
 func (s *Spool) resolve(ctx context.Context, it *item) error {
+	s.mu.Lock()
+	began := it.at
+	s.mu.Unlock()
 	same, err := s.compare(ctx, it, "")
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
@@ -192,8 +196,12 @@ func (s *Spool) resolve(ctx context.Context, it *item) error {
 	s.crash("spool.read") // crash: the copy, read back once more
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	due := !it.doubt
-	it.put, it.doubt, it.conflict, it.contested, it.accused, it.read = true, false, false, false, false, due
+	if it.doubt {
+		s.renew(it)
+	} else {
+		it.read = it.at.Equal(began)
+	}
+	it.stands()
 	return nil
 }
 
@@ -274,7 +282,9 @@ func (s *Spool) accuse(it *item) {
 
 // offer puts the bytes of an item that the store lacks, and begins its time anew.
 func (s *Spool) offer(ctx context.Context, it *item) error {
+	s.mu.Lock()
 	f, err := os.Open(s.path(it.name()))
+	s.mu.Unlock()
 	if err != nil {
 		s.rots(it, err)
 		return nil
@@ -312,10 +322,10 @@ func (s *Spool) offer(ctx context.Context, it *item) error {
 	default:
 		return fmt.Errorf("put %s again: %w", it.key, err)
 	}
-	s.renew(it)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	it.put, it.doubt, it.conflict, it.contested, it.accused, it.read = true, false, false, false, false, false
+	it.stands()
+	s.renew(it)
 	if lost && !there {
 		s.again[it.room()]++
 		s.alarms++
@@ -333,20 +343,16 @@ func (s *Spool) rots(it *item, err error) {
 	s.opt.Log.Error("a copy in the spool is damaged, and the store lacks the object: run perenne audit", slog.String("key", it.key), slog.Any("err", err))
 }
 
-// renew begins the item's time anew. That its file has the old name after a power cut costs an early reading.
+// renew begins the item's time anew. That its file has the old name, after a power cut or because it could not be
+// renamed, costs the next process an early reading. The caller holds mu.
 func (s *Spool) renew(it *item) {
-	at := s.stamp()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	old := it.name()
-	was := it.at
-	it.at = at
+	it.at, it.read, s.renewed = s.stamp(), false, true
+	old, was := it.name(), it.filed
+	it.filed = it.at
 	if err := os.Rename(s.path(old), s.path(it.name())); err != nil {
-		it.at = was
+		it.filed = was
 		s.opt.Log.Warn("time of a copy in the spool not renewed", slog.String("key", it.key), slog.Any("err", err))
-		return
 	}
-	s.renewed = true
 }
 
 // giveUp drops what was read back and is sealed.

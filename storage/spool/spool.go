@@ -389,10 +389,11 @@ func (s *Spool) Erase(ctx context.Context, key, version, why string) error {
 
 // Recall implements [storage.Keeper].
 func (s *Spool) Recall(ctx context.Context, key string, sum [32]byte) (io.ReadCloser, error) {
-	list := s.holding(key)
-	for _, it := range slices.Backward(list) { // in the order in which they came
+	s.mu.Lock() // or the file could be renamed before it is open
+	defer s.mu.Unlock()
+	for _, it := range slices.Backward(s.items[key]) { // in the order in which they came
 		if sum == [32]byte{} || sum == it.sum {
-			return s.local.Get(ctx, s.nameOf(it), "", 0, -1)
+			return s.local.Get(ctx, it.name(), "", 0, -1)
 		}
 	}
 	return nil, fmt.Errorf("recall %s: %w", key, storage.ErrNotFound)

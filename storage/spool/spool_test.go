@@ -175,7 +175,7 @@ func TestACopyIsSyncedBeforeTheStoreIsAsked(t *testing.T) {
 func TestNamesComeBack(t *testing.T) {
 	for _, key := range []string{"a", "c_h769/ledger/0000000000000000/0001", "x-y/z--w/a.b.c", "a/-/-_"} {
 		for _, retain := range []time.Time{{}, time.Unix(1900000000, 0)} {
-			it := &item{key: key, sum: sha256.Sum256([]byte(key)), retain: retain, at: time.Unix(0, 1790000000123456789)}
+			it := &item{key: key, sum: sha256.Sum256([]byte(key)), retain: retain, at: time.Unix(0, 1790000000123456789), filed: time.Unix(0, 1790000000123456789)}
 			got, err := parseName(it.name())
 			if err != nil || got.key != key || got.sum != it.sum || !got.retain.Equal(retain) || !got.at.Equal(it.at) {
 				t.Errorf("%s: got %+v, %v", it.name(), got, err)
@@ -190,7 +190,7 @@ func TestNamesComeBack(t *testing.T) {
 }
 
 func FuzzParseName(f *testing.F) {
-	f.Add((&item{key: "c_h769/ledger/0000000000000000/0001", at: time.Unix(0, 1)}).name())
+	f.Add((&item{key: "c_h769/ledger/0000000000000000/0001", filed: time.Unix(0, 1)}).name())
 	f.Fuzz(func(t *testing.T, name string) {
 		if it, err := parseName(name); err == nil && it.name() != name {
 			t.Errorf("%q: read as %q", name, it.name())
@@ -385,7 +385,10 @@ func TestOtherBytesAreSaidAndNotTouched(t *testing.T) {
 		if err := b.Restore(context.Background(), key, strings.NewReader("right"), options("right")); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(24 * time.Hour)
+		time.Sleep(23 * time.Hour)
+		synctest.Wait()
+		b.wantHeld(1)
+		time.Sleep(time.Hour + time.Minute)
 		synctest.Wait()
 		b.wantHeld(0)
 		stop()
