@@ -29,8 +29,9 @@
 //	the store says              the copy held here is
 //	yes                         kept until read back
 //	exists, equal bytes         kept until read back: the answer to an earlier try was lost, or somebody put the same
-//	exists, other bytes         dropped, if this process never had an unknown answer for it: its caller decides
-//	full, digest, key           dropped likewise: nothing was stored
+//	exists, other bytes         dropped, if this process never had an unknown answer for it: its caller decides; else
+//	                            kept, but not put again until who runs the spool knows whether it was promised
+//	full, digest, key           dropped on the same condition: nothing was stored
 //	anything else               kept, and put again by [Spool.Run], or by whoever meets the object missing
 //
 // and what is kept is looked at by Run: at its start, after any failure of the store, and when its time has come.
@@ -62,7 +63,9 @@
 //	while it is put again               the copy, under its old or its new time
 //
 // A copy whose Put lost its key to other bytes, and whose process died before it was dropped, is for the spool the
-// same as one whose object was changed in the store. Whoever keeps the books knows which it is: [Spool.Run] asks.
+// same as one whose object was changed in the store. Whoever keeps the books knows which it is: [Spool.Sift]
+// asks before anything is read, [Spool.Run] later. The same holds of several copies of one key. While nobody could tell, none is put but the only one that the store
+// acknowledged: whatever takes the key of an object that was lost is locked there.
 //
 // # Room
 //

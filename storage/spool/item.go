@@ -28,12 +28,14 @@ type item struct {
 	doubt     bool          // an answer was unknown, in this process
 	read      bool          // read back equal when its time had come
 	conflict  bool          // the store has other bytes
-	contested bool          // it is to be found out why
+	contested bool          // it is to be found out whether it was ever promised; not put meanwhile
 	accused   bool          // they were said to be wrong
 	rotten    bool          // the copy itself is damaged; said once
 	missing   bool          // perhaps: the store has failed since it was last asked for it
 	next      time.Time     // not looked at before
 	pause     time.Duration // after the last failure to look at it
+	ask       time.Time     // whether it was promised is not asked before
+	wait      time.Duration // before it is asked once more; longer each time
 }
 
 // room is what stands before the first slash of the key: a producer, or evidence, keys.

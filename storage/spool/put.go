@@ -74,6 +74,7 @@ const (
 	unknown verdict = iota // keep; put again
 	stored                 // keep until read back
 	refused                // drop, unless an earlier try may have succeeded
+	taken                  // the same; but where it may have, others took the key since
 )
 
 // judge finds out what the answer of the store means, and returns it.
@@ -88,7 +89,7 @@ func (s *Spool) judge(ctx context.Context, it *item, answer error) error {
 		case err == nil && same:
 			v = stored
 		case err == nil:
-			v = refused
+			v = taken
 		}
 	case errors.Is(answer, storage.ErrUnknown):
 	case errors.Is(answer, storage.ErrFull), errors.Is(answer, storage.ErrDigest), errors.Is(answer, storage.ErrKey):
@@ -105,6 +106,7 @@ func (s *Spool) judge(ctx context.Context, it *item, answer error) error {
 func (s *Spool) settle(ctx context.Context, it *item, v verdict) error {
 	s.mu.Lock()
 	it.users--
+	tried := it.put || it.doubt || it.former
 	switch v {
 	case stored:
 		it.stands()
@@ -113,8 +115,13 @@ func (s *Spool) settle(ctx context.Context, it *item, v verdict) error {
 		it.doubt = it.doubt || !it.put
 		s.renew(it)
 		s.alert()
+	case taken:
+		if tried {
+			s.conflicts(it)
+			s.call()
+		}
 	}
-	drop := v == refused && !it.put && !it.doubt && !it.former && it.users == 0
+	drop := (v == refused || v == taken) && !tried && it.users == 0
 	s.mu.Unlock()
 	if !drop {
 		return nil
@@ -127,12 +134,17 @@ func (s *Spool) settle(ctx context.Context, it *item, v verdict) error {
 
 // stands notes that the store has the item, as an answer or a comparison has shown. The caller holds Spool.mu.
 func (it *item) stands() {
-	it.put, it.doubt, it.conflict, it.contested, it.accused = true, false, false, false, false
+	it.put, it.doubt, it.conflict, it.contested, it.accused, it.wait = true, false, false, false, false, 0
 }
 
 // alert makes Run look at everything as soon as the store answers. The caller holds mu.
 func (s *Spool) alert() {
 	s.wary = true
+	s.call()
+}
+
+// call gives Run something to do at once.
+func (s *Spool) call() {
 	select {
 	case s.kick <- struct{}{}:
 	default:

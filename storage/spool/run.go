@@ -25,13 +25,20 @@ const (
 	patience = 8
 	// longest is the most that an object whose turn has come waits after it failed.
 	longest = 10 * time.Minute
+	// rarest is the most that passes between two questions whether a copy was promised.
+	rarest = time.Hour
+	// abandoned is how long after the last answer nobody waits any more for an object that was never acknowledged.
+	abandoned = 7 * 24 * time.Hour
 )
+
+// ErrUnnamed is the answer that nothing names the object yet: whoever put it may still be about to. See [Spool.Run].
+var ErrUnnamed = errors.New("nothing names it yet")
 
 // Run looks after what is held until ctx ends. sealed gives, for a room (what stands before a key's first slash), a
 // time before which everything that was put there is covered by a seal: only such objects are given up. superseded is
-// asked of a copy when the store has other bytes under its key: whether it is certain that nobody was told yes for
-// these bytes and that what is kept went on with others; an error means that it cannot be told now. nil: never. Run is
-// called once.
+// asked of a copy when the store has other bytes under its key, or when another copy of the key is held: whether it is
+// certain that nobody was told yes for these bytes and that what is kept went on with others; an error means that it
+// cannot be told now, [ErrUnnamed] among them that what is kept went on with neither. nil: never. Run is called once.
 func (s *Spool) Run(
 	ctx context.Context, sealed func(ctx context.Context, room string) time.Time,
 	superseded func(ctx context.Context, key string, sum [32]byte) (bool, error),
@@ -116,6 +123,9 @@ func (s *Spool) look(ctx context.Context, it *item, work func(context.Context, *
 	}
 	it.pause = min(max(2*it.pause, s.tick()), longest)
 	it.next = s.opt.Now().Add(it.pause)
+	if errors.Is(err, errWithheld) {
+		return nil // the store answered
+	}
 	return err
 }
 
@@ -190,6 +200,8 @@ func (s *Spool) resolve(ctx context.Context, it *item) error {
 	case err != nil:
 		return fmt.Errorf("read back %s: %w", it.key, err)
 	case !same:
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		s.conflicts(it)
 		return nil
 	}
@@ -206,11 +218,48 @@ func (s *Spool) resolve(ctx context.Context, it *item) error {
 }
 
 // conflicts notes that the store has other bytes under the key than those held. They are not touched; contest finds
-// out what it means.
+// out what it means. The caller holds mu.
 func (s *Spool) conflicts(it *item) {
+	it.conflict, it.contested, it.read = true, true, false
+	it.next = s.opt.Now().Add(max(s.opt.ReadBack/10, youngest))
+}
+
+// errWithheld means that a copy is not put before it is known whether its bytes count.
+var errWithheld = errors.New("not put again before it is known whether these bytes count")
+
+// withheld reports whether a copy must not be put now, and has contest find out whether it was ever promised: others
+// took its key, or another copy of the key is held. Of several only the one that the store acknowledged is put, and
+// none where that is not exactly one: what takes the key of an object that was lost is locked there. The caller holds mu.
+func (s *Spool) withheld(it *item) bool {
+	rivals, put := 0, 0
+	for _, o := range s.items[it.key] {
+		if o != it {
+			rivals++
+			if o.put {
+				put++
+			}
+		}
+	}
+	if it.contested || rivals == 0 || it.put && put == 0 {
+		return it.contested
+	}
+	it.contested = true
+	s.call()
+	return true
+}
+
+// Sift drops the copies of which it is certain, without reading anything, that they were never promised. Whoever keeps
+// books of what was calls it before anything is read through the spool: a copy that an earlier process left would be put
+// when its object is met missing.
+func (s *Spool) Sift(ctx context.Context, never func(key string, sum [32]byte) bool) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	it.conflict, it.contested, it.next = true, true, s.opt.Now().Add(max(s.opt.ReadBack/10, youngest))
+	list := slices.Clone(s.order)
+	s.mu.Unlock()
+	for _, it := range list {
+		if never(it.key, it.sum) {
+			s.supersede(ctx, it)
+		}
+	}
 }
 
 // contest drops the copies whose keys others took and whose bytes nobody was promised, and says of all others that
@@ -226,27 +275,57 @@ func (s *Spool) contest(ctx context.Context, superseded func(ctx context.Context
 		switch {
 		case ctx.Err() != nil:
 			return
-		case err != nil:
-			s.opt.Log.Warn("spool: cannot be told yet whether a copy was ever promised", slog.String("key", it.key), slog.Any("err", err))
-		case over:
+		case over, errors.Is(err, ErrUnnamed) && s.forlorn(it):
 			s.supersede(ctx, it)
+		case err != nil:
+			s.askLater(it)
+			s.opt.Log.Warn("spool: cannot be told yet whether a copy was ever promised", slog.String("key", it.key), slog.Any("err", err))
 		default:
-			s.accuse(it)
+			s.askLater(it)
+			s.promised(it)
 		}
 	}
 }
 
-// contested lists the copies of which it is to be found out why the store has other bytes.
+// contested lists the copies of which it is to be found out now whether they were ever promised.
 func (s *Spool) contested() []*item {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var list []*item
+	now := s.opt.Now()
 	for _, it := range s.order {
-		if it.contested && !it.gone && it.users == 0 {
+		if it.contested && !it.gone && it.users == 0 && !now.Before(it.ask) {
 			list = append(list, it)
 		}
 	}
 	return list
+}
+
+// forlorn reports whether a copy lost its key to others, and whoever offered it in this process was told neither yes nor
+// no and has not come again for days: nobody waits for it any more.
+func (s *Spool) forlorn(it *item) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return it.conflict && it.doubt && !it.put && !it.former && s.opt.Now().Sub(it.at) >= abandoned
+}
+
+// askLater puts off the question whether a copy was promised, for longer each time.
+func (s *Spool) askLater(it *item) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	it.wait = min(max(2*it.wait, s.tick()), rarest)
+	it.ask = s.opt.Now().Add(it.wait)
+}
+
+// promised ends a contest: the copy may be what somebody was told yes for.
+func (s *Spool) promised(it *item) {
+	s.mu.Lock()
+	conflict := it.conflict
+	it.contested = false
+	s.mu.Unlock()
+	if conflict {
+		s.accuse(it)
+	}
 }
 
 // supersede drops a copy that lost its key before anybody was told yes for it.
@@ -261,7 +340,7 @@ func (s *Spool) supersede(ctx context.Context, it *item) {
 	if !gone { // somebody puts it: later
 		return
 	}
-	s.opt.Log.Info("spool: another object took the key before this one was acknowledged: copy dropped",
+	s.opt.Log.Info("spool: this object was never acknowledged, and another one has its key: copy dropped",
 		slog.String("key", it.key), slog.String("sha256", hex.EncodeToString(it.sum[:])))
 }
 
@@ -269,7 +348,7 @@ func (s *Spool) supersede(ctx context.Context, it *item) {
 func (s *Spool) accuse(it *item) {
 	s.mu.Lock()
 	first := !it.accused
-	it.contested, it.accused = false, true
+	it.accused = true
 	if first {
 		s.alarms++
 	}
@@ -283,6 +362,7 @@ func (s *Spool) accuse(it *item) {
 // offer puts the bytes of an item that the store lacks, and begins its time anew.
 func (s *Spool) offer(ctx context.Context, it *item) error {
 	s.mu.Lock()
+	withheld, lost := s.withheld(it), !it.doubt
 	f, err := os.Open(s.path(it.name()))
 	s.mu.Unlock()
 	if err != nil {
@@ -290,9 +370,9 @@ func (s *Spool) offer(ctx context.Context, it *item) error {
 		return nil
 	}
 	defer func() { _ = f.Close() }()
-	s.mu.Lock()
-	lost := !it.doubt
-	s.mu.Unlock()
+	if withheld {
+		return fmt.Errorf("%s: %w", it.key, errWithheld)
+	}
 	if lost {
 		s.opt.Log.Error("the store has lost an object, or never had it: the spool puts it again", slog.String("key", it.key), slog.Int64("bytes", it.size))
 	}
@@ -308,6 +388,8 @@ func (s *Spool) offer(ctx context.Context, it *item) error {
 		case compared != nil:
 			return compared
 		case !same:
+			s.mu.Lock()
+			defer s.mu.Unlock()
 			s.conflicts(it)
 			return nil
 		default:
@@ -380,6 +462,9 @@ func (s *Spool) heal(ctx context.Context, key string) bool {
 		}
 		err := s.seek(ctx, it)
 		s.unclaim(it)
+		if errors.Is(err, errWithheld) {
+			continue
+		}
 		if err != nil {
 			s.opt.Log.Warn("spool: object met missing not put again yet", slog.String("key", key), slog.Any("err", err))
 			continue
