@@ -149,6 +149,9 @@ func Open(ctx context.Context, cfg Config) (*Archive, error) {
 		return nil, fmt.Errorf("open archive: %w", err)
 	}
 	a.sealer = newSealer(a)
+	if s, ok := cfg.Store.(spooling); ok {
+		s.Sift(ctx, a.neverPromised)
+	}
 	a.crash("open.begun") // recovery is the same code again: a crash in it leaves no more than there was
 	for _, p := range cfg.Producers {
 		a.openProducer(ctx, p)

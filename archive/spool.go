@@ -20,6 +20,7 @@ type spooling interface {
 		ctx context.Context, sealed func(ctx context.Context, room string) time.Time,
 		superseded func(ctx context.Context, key string, sum [32]byte) (bool, error),
 	)
+	Sift(ctx context.Context, never func(key string, sum [32]byte) bool)
 	Stats() spool.Stats
 	Again(room string) int64
 }
@@ -56,6 +57,19 @@ func (a *Archive) sealedBefore(ctx context.Context, room string) time.Time {
 	return oldest.Time.Add(-entryTime)
 }
 
+// neverPromised reports what superseded knows before any ledger is open: that the bytes are not those of the commit that
+// the mark names, or of a seal that the index does.
+func (a *Archive) neverPromised(key string, sum [32]byte) bool {
+	room, _, _ := strings.Cut(key, "/")
+	if n, is := seal.ParseKey(key); is {
+		noted, ok := a.seals.Noted(n)
+		return ok && a.seals.Doubted() == "" && noted != sum
+	}
+	n, is := ledger.ParseKey(room, key)
+	mark, ok := a.heads.Get(room)
+	return is && ok && !a.cfg.TrustBucketHead && n == mark.Number && mark.Commit != sum
+}
+
 // superseded reports whether it is certain that this machine never said yes for bytes that its spool holds, because
 // what is kept went on with another object: a daemon died before its Put was done, and another took the key. What the
 // ledger, or the index of the seals, names was acknowledged; it is no copy's end that the store has something else
@@ -69,42 +83,65 @@ func (a *Archive) superseded(ctx context.Context, key string, sum [32]byte) (boo
 	if !served || a.cfg.TrustBucketHead { // what this machine acknowledged is not known while the bucket is taken at its word
 		return false, nil
 	}
-	log, why := p.state()
-	if log == nil || why != nil {
-		if passing(why) {
-			return false, fmt.Errorf("the producer stands still: %w", why)
-		}
-		return false, nil
-	}
-	if err := log.Refresh(ctx); err != nil {
-		if passing(err) {
-			return false, err
-		}
-		return false, nil
+	if a.neverPromised(key, sum) { // also where the ledger could not be opened
+		return true, nil
 	}
 	if n, is := ledger.ParseKey(room, key); is {
-		mark, ok := a.heads.Get(room)
-		if !ok || n > mark.Number {
-			return false, nil
-		}
-		// Each commit names the one before, up to the mark: had this machine acknowledged the copy, it would be this one.
-		digest, err := log.Digest(ctx, n)
-		return err == nil && digest != sum, err
+		return a.commitSuperseded(ctx, p, n, sum)
 	}
-	if name, is := strings.CutPrefix(rest, "packages/"); is {
-		return a.packageSuperseded(ctx, p, log, name, sum)
+	kind, name, _ := strings.Cut(rest, "/")
+	t, named := map[string]ledger.Type{"packages": ledger.PackageSealed, "refusals": ledger.SubmissionRefused}[kind]
+	if !named {
+		return false, nil
 	}
-	return false, nil
-}
-
-// packageSuperseded is superseded for what lies under a producer's packages/: the ledger must name the package with
-// other bytes, since an entry that names none may still come.
-func (a *Archive) packageSuperseded(ctx context.Context, p *producer, log *ledger.Log, name string, sum [32]byte) (bool, error) {
+	log, err := refreshed(ctx, p)
+	if log == nil {
+		return false, err
+	}
 	_, name, _ = strings.Cut(name, "/")
 	id, _, _ := strings.Cut(name, ".")
-	rec, ok, err := a.cfg.Catalog.ByID(p.Code, id)
-	if err != nil || !ok {
+	return a.objectSuperseded(ctx, p, log, t, id, sum)
+}
+
+// refreshed gives a producer's ledger, read on to its end. It is nil where the ledger does not run, with an error when
+// that may pass.
+func refreshed(ctx context.Context, p *producer) (*ledger.Log, error) {
+	log, why := p.state()
+	if log != nil && why == nil {
+		why = log.Refresh(ctx)
+	}
+	switch {
+	case log != nil && why == nil:
+		return log, nil
+	case passing(why):
+		return nil, fmt.Errorf("the producer stands still: %w", why)
+	}
+	return nil, nil
+}
+
+// commitSuperseded is superseded for commit n of a producer. Each commit names the one before, up to the mark: had this
+// machine acknowledged the copy, it would be this one.
+func (a *Archive) commitSuperseded(ctx context.Context, p *producer, n int64, sum [32]byte) (bool, error) {
+	log, err := refreshed(ctx, p)
+	if log == nil {
 		return false, err
+	}
+	if mark, ok := a.heads.Get(p.Code); !ok || n > mark.Number {
+		return false, nil
+	}
+	digest, err := log.Digest(ctx, n)
+	return err == nil && digest != sum, err
+}
+
+// objectSuperseded is superseded for a package or a refusal: the ledger must name it with other bytes. While no entry
+// names it one may still come, for these bytes or for others.
+func (a *Archive) objectSuperseded(ctx context.Context, p *producer, log *ledger.Log, t ledger.Type, id string, sum [32]byte) (bool, error) {
+	rec, ok, err := a.cfg.Catalog.ByID(p.Code, id)
+	if err != nil {
+		return false, err
+	}
+	if !ok {
+		return false, fmt.Errorf("%s %s: %w", t, id, spool.ErrUnnamed)
 	}
 	at, err := log.Entry(ctx, rec.Index)
 	if err != nil {
@@ -114,7 +151,7 @@ func (a *Archive) packageSuperseded(ctx context.Context, p *producer, log *ledge
 	if err != nil {
 		return false, err
 	}
-	return e.Type == ledger.PackageSealed && e.ID == id && e.SHA256 != hex.EncodeToString(sum[:]), nil
+	return e.Type == t && e.ID == id && e.SHA256 != hex.EncodeToString(sum[:]), nil
 }
 
 // sealSuperseded is superseded for seals.

@@ -1,6 +1,9 @@
 package archive_test
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +14,7 @@ import (
 	"github.com/marchesud/perenne/archive"
 	"github.com/marchesud/perenne/archive/archivetest"
 	"github.com/marchesud/perenne/archive/paper"
+	"github.com/marchesud/perenne/storage"
 	"github.com/marchesud/perenne/storage/spool"
 	"github.com/marchesud/perenne/storage/storagetest"
 )
@@ -18,8 +22,22 @@ import (
 // TestACopyWhoseKeyAnotherDaemonTook has a daemon stop for ever when its copy of an object is synced and the store
 // was not asked yet, another daemon go on, and the first one come back with what was on its disk at that moment.
 func TestACopyWhoseKeyAnotherDaemonTook(t *testing.T) {
-	for at, what := range []string{"packages/", "ledger/", "evidence/"} {
-		t.Run(what, func(t *testing.T) {
+	determina := func(number string) func(testing.TB) archive.Submission {
+		return func(testing.TB) archive.Submission {
+			return archivetest.Determina(number, "testo").Submission(archivetest.Montesole)
+		}
+	}
+	for _, c := range []struct {
+		room string
+		at   int64 // the Put that the daemon dies in
+		what func(testing.TB) archive.Submission
+	}{
+		{"packages/", 1, determina("2")},
+		{"ledger/", 2, determina("2")},
+		{"evidence/", 3, determina("2")},
+		{"refusals/", 1, brokenFiveTimes},
+	} {
+		t.Run(c.room, func(t *testing.T) {
 			t.Parallel()
 			mem := storagetest.NewMem(t)
 			var puts atomic.Int64
@@ -27,7 +45,7 @@ func TestACopyWhoseKeyAnotherDaemonTook(t *testing.T) {
 			dead, release := make(chan struct{}), make(chan struct{})
 			folder := filepath.Join(t.TempDir(), "spool")
 			sp := openSpool(t, folder, mem, spool.Options{Quota: 1 << 30, Crash: func(label string) {
-				if label == "spool.synced" && puts.Add(1) == int64(at)+1 {
+				if label == "spool.synced" && puts.Add(1) == c.at {
 					close(dead)
 					<-release
 				}
@@ -38,8 +56,9 @@ func TestACopyWhoseKeyAnotherDaemonTook(t *testing.T) {
 
 			puts.Store(0)
 			answered := make(chan error, 1)
+			broken := c.what(t)
 			go func() {
-				_, err := a.Submit(ctx, archivetest.Determina("2", "testo").Submission(archivetest.Montesole))
+				_, err := a.Submit(ctx, broken)
 				answered <- err
 			}()
 			<-dead
@@ -57,20 +76,26 @@ func TestACopyWhoseKeyAnotherDaemonTook(t *testing.T) {
 			second := archivetest.Attach(t, mem, filepath.Join(t.TempDir(), "state"), first.Keys())
 			second.Vary = func(c *archive.Config) { c.TrustBucketHead = true }
 			b := second.MustOpen()
-			receipts := []*paper.Receipt{
-				mustSubmit(t, second, b, archivetest.Montesole, archivetest.Determina("2", "testo")),
-				mustSubmit(t, second, b, archivetest.Montesole, archivetest.Determina("3", "testo")),
+			both := []func(testing.TB) archive.Submission{c.what, determina("3")}
+			var receipts []*paper.Receipt
+			for _, what := range both {
+				r, err := b.Submit(ctx, what(t))
+				if err != nil {
+					t.Fatal(err)
+				}
+				mustVerify(t, second, r)
+				receipts = append(receipts, r)
 			}
 
 			sp2 := openSpool(t, filepath.Join(left, "spool"), mem, spool.Options{Quota: 1 << 30, ReadBack: 1, Log: again.Config().Log})
 			again.Store = sp2.Store()
 			a2 := again.MustOpen()
-			for n, r := range receipts {
-				if got := mustSubmit(t, again, a2, archivetest.Montesole, archivetest.Determina(fmt.Sprint(n+2), "testo")); fixed(t, got) != fixed(t, r) {
-					t.Errorf("submission %d: another receipt than before", n+2)
+			for n, what := range both {
+				if got, err := a2.Submit(ctx, what(t)); err != nil || fixed(t, got) != fixed(t, receipts[n]) {
+					t.Errorf("submission %d: got %v, want the receipt of before", n, err)
 				}
 			}
-			wants(t, again, "copy dropped", what)
+			wants(t, again, "copy dropped", c.room)
 			mustSubmit(t, again, a2, archivetest.Montesole, archivetest.Determina("4", "testo"))
 			if logs := again.Logs.String(); strings.Contains(logs, "level=ERROR") {
 				t.Errorf("errors in the log:\n%s", logs)
@@ -156,5 +181,109 @@ func TestAnAcknowledgedCopyStays(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
+	}
+}
+
+// TestACopyThatNoEntryNamesYet has other bytes take the key of an object whose Put was never answered, before any entry
+// names it: it cannot be told yet which count, and nobody is alarmed.
+func TestACopyThatNoEntryNamesYet(t *testing.T) {
+	for room, what := range map[string]archive.Submission{
+		"packages/": archivetest.Determina("5", "testo").Submission(archivetest.Montesole),
+		"refusals/": brokenFiveTimes(t),
+	} {
+		t.Run(room, func(t *testing.T) {
+			t.Parallel()
+			mem := storagetest.NewMem(t)
+			mem.OnPut = func(key string) (bool, error) {
+				if !strings.Contains(key, room) {
+					return true, nil
+				}
+				if mem.Bytes(key) == nil {
+					mem.Plant(key, []byte("altro"))
+				}
+				return false, storage.ErrUnknown
+			}
+			b := archivetest.New(t, mem)
+			sp := openSpool(t, filepath.Join(t.TempDir(), "spool"), mem, spool.Options{Quota: 1 << 30, Log: b.Config().Log})
+			b.Store = sp.Store()
+			a := b.MustOpen()
+			if _, err := a.Submit(ctx, what); err == nil {
+				t.Error("submitted: got no error")
+			}
+			wants(t, b, "cannot be told yet", room)
+			if strings.Contains(b.Logs.String(), "other bytes than were put") {
+				t.Errorf("alarm:\n%s", b.Logs.String())
+			}
+			b.Close(a)
+			if err := sp.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestACommitThatIsNotTheMarksIsNotPut is a power cut of the whole site: the store has lost the commit that the mark
+// names, and the spool holds, beside it or alone, a commit of that number that was never acknowledged.
+func TestACommitThatIsNotTheMarksIsNotPut(t *testing.T) {
+	for name, both := range map[string]bool{"beside it": true, "alone": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			mem := storagetest.NewMem(t)
+			folder := filepath.Join(t.TempDir(), "spool")
+			sp := openSpool(t, folder, mem, spool.Options{Quota: 1 << 30})
+			b := archivetest.New(t, sp.Store())
+			a := b.MustOpen()
+			mustSubmit(t, b, a, archivetest.Montesole, archivetest.Determina("1", "testo"))
+			b.Close(a)
+			var key string
+			for _, k := range mem.Keys() {
+				if strings.HasPrefix(k, archivetest.Montesole+"/ledger/") {
+					key = k
+				}
+			}
+			kept := mem.Bytes(key)
+			if !both {
+				if err := sp.Close(); err != nil {
+					t.Fatal(err)
+				}
+				folder = filepath.Join(t.TempDir(), "another")
+				sp = openSpool(t, folder, mem, spool.Options{Quota: 1 << 30})
+			}
+			never := neverAcknowledged()
+			mem.OnPut = func(string) (bool, error) { return false, storage.ErrUnknown }
+			o := storage.PutOptions{Size: int64(len(never)), SHA256: sha256.Sum256(never)}
+			if err := sp.Put(ctx, key, bytes.NewReader(never), o); !errors.Is(err, storage.ErrUnknown) {
+				t.Fatalf("put: got %v, want ErrUnknown", err)
+			}
+			mem.OnPut = nil
+			if err := sp.Close(); err != nil {
+				t.Fatal(err)
+			}
+			mem.Delete(key)
+
+			sp = openSpool(t, folder, mem, spool.Options{Quota: 1 << 30})
+			b.Store = sp.Store()
+			a = b.MustOpen()
+			if got := mem.Bytes(key); both != bytes.Equal(got, kept) || !both && got != nil {
+				t.Errorf("store: got %.40q, want the commit of the mark: %v", got, both)
+			}
+			if both {
+				audited(t, a, archivetest.Montesole, paper.VerdictGood)
+			}
+			b.Close(a)
+			if err := sp.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// neverAcknowledged gives bytes whose copy stands before nearly any other in a listing.
+func neverAcknowledged() []byte {
+	for n := 0; ; n++ {
+		b := fmt.Appendf(nil, "altro %d", n)
+		if sum := sha256.Sum256(b); sum[0] == 0 && sum[1] == 0 {
+			return b
+		}
 	}
 }
