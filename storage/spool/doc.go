@@ -63,9 +63,10 @@
 //	while it is put again               the copy, under its old or its new time
 //
 // A copy whose Put lost its key to other bytes, and whose process died before it was dropped, is for the spool the
-// same as one whose object was changed in the store. Whoever keeps the books knows which it is: [Spool.Sift]
-// asks before anything is read, [Spool.Run] later. The same holds of several copies of one key. While nobody could tell, none is put but the only one that the store
-// acknowledged: whatever takes the key of an object that was lost is locked there.
+// same as one whose object was changed in the store. Whoever keeps the books knows which it is: [Spool.Sift] asks
+// before anything is read, [Spool.Run] later. The same holds of several copies of one key. While nobody can tell, none
+// is put but the only one that the store acknowledged: whatever takes the key of an object that was lost is locked
+// there.
 //
 // # Room
 //

@@ -23,6 +23,7 @@ type item struct {
 	users     int           // Puts under way and the one that looks at it; nothing is dropped under them
 	looked    chan struct{} // closed when the one that looks at it is done; nil when none does
 	former    bool          // of an earlier process: what the store said of it is not known
+	leaving   bool          // its file is being removed
 	gone      bool          // dropped
 	put       bool          // the store acknowledged it, or gave it back equal
 	doubt     bool          // an answer was unknown, in this process

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -126,7 +127,7 @@ func (s *Spool) settle(ctx context.Context, it *item, v verdict) error {
 	if !drop {
 		return nil
 	}
-	if err := s.drop(context.WithoutCancel(ctx), it, true); err != nil {
+	if err := s.drop(ctx, it, true); err != nil {
 		return fmt.Errorf("spool: %w", err)
 	}
 	return nil
@@ -204,7 +205,7 @@ func (s *Spool) use(key string, o storage.PutOptions) *item {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, it := range s.items[key] {
-		if it.size == o.Size && it.sum == o.SHA256 && !it.rotten {
+		if it.size == o.Size && it.sum == o.SHA256 && !it.rotten && !it.leaving {
 			it.users++
 			return it
 		}
@@ -224,13 +225,37 @@ func (s *Spool) stamp() time.Time {
 
 func (s *Spool) path(name string) string { return filepath.Join(s.opt.Dir, "held", name) }
 
-// drop gives a copy up, unless somebody uses it. Not durably only what was read back is dropped.
+// drop gives a copy up, unless somebody uses it. Not durably only what was read back is dropped. A removal that was
+// begun is ended, and a copy that could not be removed is held on: the next process would put it again.
 func (s *Spool) drop(ctx context.Context, it *item, durably bool) error {
 	s.mu.Lock()
-	if it.gone || it.users > 0 || !durably && !(it.read && it.put) {
+	if it.gone || it.leaving || it.users > 0 || !durably && !(it.read && it.put) {
 		s.mu.Unlock()
 		return nil
 	}
+	it.leaving = true
+	name := it.name()
+	s.mu.Unlock()
+	var err error
+	if durably {
+		err = s.local.Erase(context.WithoutCancel(ctx), name, "", "dropped from the spool")
+	} else { // what comes back after a power cut is read back once more
+		err = os.Remove(s.path(name))
+	}
+	s.crash("spool.dropped")
+	if errors.Is(err, storage.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if it.leaving = false; err == nil {
+		s.forget(it)
+	}
+	return err
+}
+
+// forget takes an item out of the books. The caller holds mu.
+func (s *Spool) forget(it *item) {
 	it.gone = true
 	left := slices.DeleteFunc(s.items[it.key], func(o *item) bool { return o == it })
 	if s.items[it.key] = left; len(left) == 0 {
@@ -238,15 +263,6 @@ func (s *Spool) drop(ctx context.Context, it *item, durably bool) error {
 	}
 	s.bytes -= it.size
 	s.objects--
-	s.mu.Unlock()
-	var err error
-	if durably {
-		err = s.local.Erase(ctx, it.name(), "", "dropped from the spool")
-	} else { // what comes back after a power cut is read back once more
-		err = os.Remove(s.path(it.name()))
-	}
-	s.crash("spool.dropped")
-	return err
 }
 
 // compare reads what the store has under an item's key, whole, and tells whether it is the item.

@@ -2,9 +2,12 @@ package spool
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -84,6 +87,9 @@ func (s *Spool) pass(ctx context.Context, sealed func(ctx context.Context, room 
 	g := &errgroup.Group{}
 	g.SetLimit(readers)
 	for _, it := range list {
+		s.giveUp(ctx, it, until[it.room()])
+	}
+	for _, it := range list {
 		if ctx.Err() != nil || failed.Load() >= patience {
 			break
 		}
@@ -92,7 +98,9 @@ func (s *Spool) pass(ctx context.Context, sealed func(ctx context.Context, room 
 			continue
 		}
 		g.Go(func() error {
-			if err := s.look(ctx, it, work); err != nil && ctx.Err() == nil {
+			err := s.look(ctx, it, work)
+			s.giveUp(ctx, it, until[it.room()])
+			if err != nil && ctx.Err() == nil {
 				failed.Add(1)
 				first.CompareAndSwap(nil, &err)
 			}
@@ -103,17 +111,15 @@ func (s *Spool) pass(ctx context.Context, sealed func(ctx context.Context, room 
 	if n := failed.Load(); n > 0 {
 		s.opt.Log.Warn("spool: the store does not answer for all that is held, tried again later", slog.Int64("failed", n), slog.Any("first", *first.Load()))
 	}
-	s.giveUp(ctx, list, until)
 }
 
-// look does what is to be done with an item that nobody else uses, in bounded time.
+// look does what is to be done with an item that nobody else uses. It takes as long as the line needs for the item: a
+// store that stands still is for the store's own client to tell from a slow one.
 func (s *Spool) look(ctx context.Context, it *item, work func(context.Context, *item) error) error {
 	if !s.claim(ctx, it, false) {
 		return nil
 	}
 	defer s.unclaim(it)
-	ctx, cancel := context.WithTimeout(ctx, time.Minute+time.Duration(it.size>>20)*time.Second)
-	defer cancel()
 	err := work(ctx, it)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -160,7 +166,7 @@ func (s *Spool) duty(it *item, now, sealed time.Time, surplus *amount) func(cont
 	age := now.Sub(it.at)
 	early := age >= youngest && it.at.Before(sealed) && (surplus.bytes > 0 || surplus.objects > 0)
 	switch {
-	case it.gone || it.rotten || now.Before(it.next) || it.users > 0:
+	case it.gone || it.leaving || it.rotten || now.Before(it.next) || it.users > 0:
 		return nil
 	case it.doubt:
 		return s.resolve
@@ -233,7 +239,7 @@ var errWithheld = errors.New("not put again before it is known whether these byt
 func (s *Spool) withheld(it *item) bool {
 	rivals, put := 0, 0
 	for _, o := range s.items[it.key] {
-		if o != it {
+		if o != it && !o.leaving {
 			rivals++
 			if o.put {
 				put++
@@ -294,7 +300,7 @@ func (s *Spool) contested() []*item {
 	var list []*item
 	now := s.opt.Now()
 	for _, it := range s.order {
-		if it.contested && !it.gone && it.users == 0 && !now.Before(it.ask) {
+		if it.contested && !it.gone && !it.leaving && it.users == 0 && !now.Before(it.ask) {
 			list = append(list, it)
 		}
 	}
@@ -365,9 +371,12 @@ func (s *Spool) offer(ctx context.Context, it *item) error {
 	withheld, lost := s.withheld(it), !it.doubt
 	f, err := os.Open(s.path(it.name()))
 	s.mu.Unlock()
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		s.rots(it, err)
 		return nil
+	case err != nil:
+		return fmt.Errorf("copy of %s: %w", it.key, err)
 	}
 	defer func() { _ = f.Close() }()
 	if withheld {
@@ -398,7 +407,7 @@ func (s *Spool) offer(ctx context.Context, it *item) error {
 	}
 	switch {
 	case err == nil:
-	case errors.Is(err, storage.ErrDigest):
+	case errors.Is(err, storage.ErrDigest) && s.differs(it, f):
 		s.rots(it, err)
 		return nil
 	default:
@@ -414,6 +423,14 @@ func (s *Spool) offer(ctx context.Context, it *item) error {
 		s.alarmed = true // what lost one may have lost more
 	}
 	return nil
+}
+
+// differs reports whether a copy was read whole and is not what its name says: a store that refuses the bytes may have
+// got others from the line.
+func (s *Spool) differs(it *item, f *os.File) bool {
+	h := sha256.New()
+	n, err := io.Copy(h, io.NewSectionReader(f, 0, 1<<62))
+	return err == nil && (n != it.size || [32]byte(h.Sum(nil)) != it.sum)
 }
 
 // rots says that a copy is not what it was.
@@ -437,18 +454,16 @@ func (s *Spool) renew(it *item) {
 	}
 }
 
-// giveUp drops what was read back and is sealed.
-func (s *Spool) giveUp(ctx context.Context, list []*item, sealed map[string]time.Time) {
-	for _, it := range list {
-		s.mu.Lock()
-		done := it.read && it.put && it.at.Before(sealed[it.room()])
-		s.mu.Unlock()
-		if !done {
-			continue
-		}
-		if err := s.drop(ctx, it, false); err != nil {
-			s.opt.Log.Error("copy not removed from the spool", slog.String("key", it.key), slog.Any("err", err))
-		}
+// giveUp drops an item that was read back and is sealed, and that the store has not failed since.
+func (s *Spool) giveUp(ctx context.Context, it *item, sealed time.Time) {
+	s.mu.Lock()
+	done := it.read && it.put && !it.missing && it.at.Before(sealed)
+	s.mu.Unlock()
+	if !done {
+		return
+	}
+	if err := s.drop(ctx, it, false); err != nil {
+		s.opt.Log.Error("copy not removed from the spool", slog.String("key", it.key), slog.Any("err", err))
 	}
 }
 
@@ -484,7 +499,7 @@ func (s *Spool) claim(ctx context.Context, it *item, wait bool) bool {
 		s.mu.Lock()
 		if it.users == 0 || it.gone {
 			defer s.mu.Unlock()
-			if it.gone || it.rotten {
+			if it.gone || it.leaving || it.rotten {
 				return false
 			}
 			it.users, it.looked = 1, make(chan struct{})

@@ -362,29 +362,79 @@ func (s *Spool) Sweep(ctx context.Context) (int, error) {
 // Protection implements [storage.Protector].
 func (s *Spool) Protection() string { return s.inner.Protection() }
 
-// Erase implements [storage.Eraser]. A copy of what is erased is erased first, durably, or it would be put again;
-// and only when the store has the bytes, or has none, so that a lock that still stands costs nothing.
+// Erase implements [storage.Eraser]. A copy of what is erased is erased first, durably, or it would be put again. Where
+// the store says that a lock stands it is asked first: what it refuses costs no copy.
 func (s *Spool) Erase(ctx context.Context, key, version, why string) error {
-	if why != "" {
-		for _, it := range s.holding(key) {
-			switch got, err := s.compare(ctx, it, version); {
-			case errors.Is(err, storage.ErrNotFound) && version != "", err == nil && !got && version != "":
-				continue // another version
-			case err != nil && !errors.Is(err, storage.ErrNotFound):
-				return fmt.Errorf("erase %s: copy in the spool: %w", key, err)
-			}
-			if err := s.drop(ctx, it, true); err != nil {
-				return fmt.Errorf("erase %s: copy in the spool: %w", key, err)
-			}
-			s.mu.Lock()
-			gone := it.gone
-			s.mu.Unlock()
-			if !gone { // or it would be put again as soon as it is found missing
-				return fmt.Errorf("erase %s: its copy in the spool is being looked at: try again", key)
-			}
+	if why == "" {
+		return s.inner.Erase(ctx, key, version, why)
+	}
+	list, err := s.matching(ctx, key, version)
+	locked := false
+	if err == nil && len(list) > 0 {
+		locked, err = s.locked(ctx, key, version)
+	}
+	if err != nil {
+		return fmt.Errorf("erase %s: copy in the spool: %w", key, err)
+	}
+	if locked {
+		err = s.inner.Erase(ctx, key, version, why)
+	}
+	for _, it := range list {
+		if err != nil {
+			return err
+		}
+		if err = s.eraseCopy(ctx, it); err != nil {
+			err = fmt.Errorf("erase %s: copy in the spool: %w", key, err)
 		}
 	}
+	if err != nil || locked {
+		return err
+	}
 	return s.inner.Erase(ctx, key, version, why)
+}
+
+// matching lists the copies of a version of key; all of the key where version is "".
+func (s *Spool) matching(ctx context.Context, key, version string) ([]*item, error) {
+	list := s.holding(key)
+	if version == "" {
+		return list, nil
+	}
+	var of []*item
+	for _, it := range list {
+		same, err := s.compare(ctx, it, version)
+		if err != nil && !errors.Is(err, storage.ErrNotFound) {
+			return nil, err
+		}
+		if same {
+			of = append(of, it)
+		}
+	}
+	return of, nil
+}
+
+// locked reports whether the store says of a version, of any where version is "", that its lock has not ended.
+func (s *Spool) locked(ctx context.Context, key, version string) (bool, error) {
+	o, err := s.inner.Stat(ctx, key)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return false, err
+	}
+	now := s.opt.Now()
+	return slices.ContainsFunc(o.Versions, func(v storage.Version) bool {
+		return (version == "" || v.ID == version) && v.RetainUntil.After(now)
+	}), nil
+}
+
+// eraseCopy drops a copy whatever it waits for.
+func (s *Spool) eraseCopy(ctx context.Context, it *item) error {
+	if err := s.drop(ctx, it, true); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !it.gone { // it would be put again as soon as it is found missing
+		return errors.New("it is being looked at: try again")
+	}
+	return nil
 }
 
 // Recall implements [storage.Keeper].

@@ -612,6 +612,7 @@ func TestErasureThatALockForbidsCostsNothing(t *testing.T) {
 	if err := b.Erase(context.Background(), key, "", "test"); !errors.Is(err, storage.ErrLocked) {
 		t.Fatalf("got %v, want ErrLocked", err)
 	}
+	b.wantHeld(1)
 	// A version beside it is erased without touching the copy.
 	id := b.mem.Plant(key, []byte("foreign"))
 	if err := b.Erase(context.Background(), key, id, "test"); err != nil {
