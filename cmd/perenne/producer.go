@@ -83,6 +83,10 @@ type Token struct {
 // A code becomes a component of keys and a file name; the names of other rooms of the bucket are not to be had.
 var validCode = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{1,62}$`)
 
+// maxCode bounds a code, a hyphen counting twice: the name of a copy in the spool (storage/spool) takes it so, beside
+// the 150 characters that the rest of a package's needs, and has room for 200.
+const maxCode = 40
+
 // validTaxCode is the form of a codice fiscale that the SInCRO schema and its profile take.
 var validTaxCode = regexp.MustCompile(`^([0-9]{11}|[A-Z0-9]{16})$`)
 
@@ -100,6 +104,9 @@ func (p *Producer) check(file string, readOnly bool) error {
 	}
 	if readOnly {
 		return p.checkTokens(bad)
+	}
+	if len(p.Code)+strings.Count(p.Code, "-") > maxCode {
+		return bad("code", fmt.Sprintf("longer than %d characters, a hyphen counting twice: IPA codes are shorter", maxCode))
 	}
 	for _, f := range []struct{ key, value string }{
 		{"name", p.Name},

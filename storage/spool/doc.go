@@ -21,7 +21,8 @@
 //
 // held/ is a [dir.Store]: a file gets its name when its bytes are synced, and the folder is synced before the
 // other store is asked. An object that is staged is written here once and given its name in the same way.
-// Keys that do not fit into such a name (about 100 characters; all of Perenne's are shorter) are an ErrKey.
+// Keys that do not fit into such a name (about 100 characters; all of Perenne's are shorter, a producer's code having at
+// most 40) are an ErrKey.
 // Objects that are [storage.Replaceable] can be derived again, or must be erasable: they pass straight through.
 //
 // # What becomes of an object
