@@ -123,7 +123,7 @@ type audit struct {
 	voids    map[string]string     // keys of void numbers, and the version that was called void: see nameOverVoid
 	unkept   [][]byte              // published keys that are missing, to be put again
 
-	bad      map[[16]byte]struct{} // keys of objects that the ledger names and that no version of is good
+	bad      map[[16]byte]struct{} // keys of objects that the ledger names and of which no version was found good
 	astray   map[[16]byte]string   // the version that is meant, of keys whose newest is another
 	beside   []stray               // of an audit that lists no bucket: named when the walk has ended
 	repaired map[[16]byte]struct{} // keys of objects that were put back

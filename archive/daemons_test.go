@@ -321,7 +321,6 @@ func TestAReportThatCannotBeReadNowIsReadLater(t *testing.T) {
 			away.times.Store(2)
 			if room == "/ledger/" {
 				away.room = ledger.Key(archivetest.Montesole, out.Report.Ledger.Commits-1)
-				away.times.Store(1)
 				for i := range 20 { // so that it is not at hand
 					accepted(t, f.a[0], archivetest.Montesole, archivetest.Determina(fmt.Sprint(2+i), "testo"))
 				}

@@ -30,13 +30,17 @@ func (w *audit) checkKeys(ctx context.Context) error {
 		k.inUse[fmt.Sprintf("%x", sha256.Sum256(b))] = true
 	}
 	err := groups(ctx, w.a.cfg.Store, "keys/", func(group []storage.Version) error {
-		id, intact := "", false
+		id, intact, unread := "", false, error(nil)
 		if several(group) {
-			var err error
-			if id, intact, err = k.meant(ctx, group); err != nil {
-				return err
+			if id, intact, unread = k.meant(ctx, group); ctx.Err() != nil {
+				return ctx.Err()
 			}
 			w.nameStrays(group, id, intact)
+		}
+		if unread != nil {
+			k.there[strings.TrimPrefix(group[0].Key, "keys/")] = true // it may be
+			w.unchecked(unread.Error())
+			return nil
 		}
 		if group[0].Marker || intact {
 			k.there[strings.TrimPrefix(group[0].Key, "keys/")] = intact
@@ -51,8 +55,9 @@ func (w *audit) checkKeys(ctx context.Context) error {
 	return nil
 }
 
-// meant is the version whose content is what the name says.
-func (k *keyCheck) meant(ctx context.Context, group []storage.Version) (id string, intact bool, err error) {
+// meant is the version whose content is what the name says. An error says that none of those that were read is, and that
+// one was not.
+func (k *keyCheck) meant(ctx context.Context, group []storage.Version) (id string, intact bool, unread error) {
 	for _, v := range group {
 		if v.Marker || v.Size > maxKey {
 			continue
@@ -62,10 +67,10 @@ func (k *keyCheck) meant(ctx context.Context, group []storage.Version) (id strin
 			return v.ID, true, nil
 		}
 		if err != nil && !errors.Is(err, storage.ErrNotFound) {
-			return "", false, fmt.Errorf("read %s: %w", v.Key, err)
+			unread = fmt.Errorf("%s: %w", v.Key, err)
 		}
 	}
-	return "", false, nil
+	return "", false, unread
 }
 
 // judge reads one object under keys/.

@@ -76,29 +76,31 @@ func (r *readers) finish(ctx context.Context) error {
 // end waits for what is being read when the walk ends early.
 func (r *readers) end() { _ = r.group.Wait() } // look returns no error
 
-// look reads one object: its newest version and, when that is not the one meant, the others. What a store fails to
-// give is asked for once more, so that a line that broke does not leave the audit incomplete.
+// look reads one object: its newest version and, when that is not the one meant or is not given, the others. What a
+// store fails to give is asked for once more, so that a line that broke does not leave the audit incomplete.
 func (w *audit) look(ctx context.Context, b *reading) {
 	var second func() hash.Hash
 	if w.firstReading(b.index) {
 		second = sha512.New
 	}
 	s, e := w.a.cfg.Store, b.entry
-	for range 2 {
+	for again := range 2 {
 		b.got, b.err = readTold(ctx, s, e.Object, "", second, true)
-		if gone := errors.Is(b.err, storage.ErrNotFound); gone || b.err == nil && !b.got.is(e.Size, e.SHA256) {
-			v, err := matching(ctx, s, e.Object, e.Size, e.SHA256, second)
-			if err == nil {
-				b.got, b.err, b.astray = v.contents, nil, &v
-			} else if !errors.Is(err, storage.ErrNotFound) {
-				b.err = err
-				continue
-			}
+		if b.err == nil && b.got.is(e.Size, e.SHA256) {
 			return
 		}
-		if b.err == nil {
+		if storeFailed(b.err) && again == 0 {
+			continue
+		}
+		v, err := matching(ctx, s, e.Object, e.Size, e.SHA256, second)
+		if err == nil {
+			b.got, b.err, b.astray = v.contents, nil, &v
 			return
 		}
+		if errors.Is(err, storage.ErrNotFound) {
+			return
+		}
+		b.err = err
 	}
 }
 
@@ -122,6 +124,7 @@ func (w *audit) judge(b reading) error {
 		line.SHA512 = b.got.sha512
 		w.checkLock(b.entry, b.got)
 	case "unreadable":
+		w.bad[short(b.entry.Object)] = struct{}{} // of several versions it is not known which is meant
 		w.unchecked(b.entry.Object + ": " + text)
 		w.notRead(b.index, b.index+1)
 	default:

@@ -322,7 +322,7 @@ func (a *Archive) shareReports(ctx context.Context, p *producer) {
 
 // readReport reads a report that can be relied upon, and tells when its audit began.
 func (a *Archive) readReport(ctx context.Context, p *producer, e named) (*paper.Report, time.Time, error) {
-	o, err := openObject(ctx, a.cfg.Store, e.Object)
+	o, err := openNamed(ctx, a.cfg.Store, e.Object, -1, e.SHA256)
 	if err != nil {
 		return nil, time.Time{}, err
 	}

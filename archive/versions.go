@@ -16,7 +16,8 @@ import (
 // A key means its matching version: the one whose digest the ledger names. Whoever may write to a bucket can put a
 // newer version, or a delete marker, over an object that its lock keeps; everything here that reads an object
 // named by the ledger comes through this file, and goes on reading the one that is meant. As long as the newest
-// version is that one, nothing is asked of the store that would not be asked anyway.
+// version is that one, nothing is asked of the store that would not be asked anyway. A version that the store does not
+// give is one that may not be the one meant: the others are read all the same.
 
 // version is one that was found to be the one meant.
 type version struct {
@@ -26,52 +27,50 @@ type version struct {
 }
 
 // matching reads the versions of a key, newest first, until one has exactly size bytes, where that is known and not
-// negative, with this digest.
-// storage.ErrNotFound: none has. second is as for readDigest.
+// negative, with this digest. storage.ErrNotFound: none has; any other error, that none of those that were read has, and
+// that one was not. second is as for readDigest.
 func matching(ctx context.Context, s storage.Store, key string, size int64, sum string, second func() hash.Hash) (version, error) {
-	o, err := s.Stat(ctx, key)
+	all, err := storage.History(ctx, s, key)
 	if err != nil {
 		return version{}, err
 	}
-	found := version{all: o.Versions}
-	for _, v := range o.Versions {
+	none := fmt.Errorf("%s: no version has the bytes that the ledger names: %w", key, storage.ErrNotFound)
+	for _, v := range all {
 		if v.Marker || size >= 0 && v.Size != size {
 			continue
 		}
-		found.id = v.ID
-		if found.contents, err = readDigest(ctx, s, key, v.ID, second); err != nil && !errors.Is(err, storage.ErrNotFound) {
-			return found, err
+		got, err := readDigest(ctx, s, key, v.ID, second)
+		if err == nil && got.is(size, sum) {
+			return version{got, v.ID, all}, nil
 		}
-		if err == nil && found.is(size, sum) {
-			return found, nil
+		if err != nil && !errors.Is(err, storage.ErrNotFound) {
+			none = fmt.Errorf("version %q: %w", v.ID, err)
 		}
 	}
-	return found, fmt.Errorf("%s: no version has the bytes that the ledger names: %w", key, storage.ErrNotFound)
+	return version{all: all}, none
 }
 
-// openNamed opens the object that an entry names. Where there is more than one version the matching one is found
-// first; where none matches the newest is opened, and whoever reads it finds out.
+// openNamed opens the object that an entry names; a size that is not known is negative. Where there is more than one
+// version, or the store says nothing of the newest, the matching one is found first; where none matches the newest is
+// opened, and whoever reads it finds out.
 func openNamed(ctx context.Context, s storage.Store, key string, size int64, sum string) (*object, error) {
 	o, err := openObject(ctx, s, key)
-	if err != nil || len(o.versions) == 1 && !o.versions[0].Marker {
+	if errors.Is(err, storage.ErrNotFound) || err == nil && len(o.versions) == 1 && !o.versions[0].Marker {
 		return o, err
 	}
-	v, err := matching(ctx, s, key, size, sum, nil)
+	v, other := matching(ctx, s, key, size, sum, nil)
 	switch {
-	case err == nil:
-		o.version, o.size = v.id, size
-	case !errors.Is(err, storage.ErrNotFound):
-		return nil, &readError{fmt.Errorf("open %s: %w", key, err)}
+	case other == nil:
+		return &object{ctx: ctx, store: s, key: key, size: v.size, version: v.id, versions: v.all}, nil
+	case !errors.Is(other, storage.ErrNotFound):
+		return nil, &readError{fmt.Errorf("open %s: %w", key, other)}
 	}
-	return o, nil
+	return o, err
 }
 
 // readNamed reads the small object that an entry names, whole.
 func readNamed(ctx context.Context, s storage.Store, key string, size int64, sum string, limit int64) ([]byte, error) {
 	text, err := readSmall(ctx, s, key, "", limit)
-	if unread(err) {
-		return nil, err
-	}
 	if got := sha256.Sum256(text); err == nil && hex.EncodeToString(got[:]) == sum {
 		return text, nil
 	}
@@ -79,7 +78,7 @@ func readNamed(ctx context.Context, s storage.Store, key string, size int64, sum
 	switch {
 	case other == nil:
 		return readSmall(ctx, s, key, v.id, limit)
-	case errors.Is(other, storage.ErrNotFound):
+	case errors.Is(other, storage.ErrNotFound), unread(err):
 		return text, err
 	}
 	return nil, &readError{other}

@@ -2,12 +2,17 @@ package archive_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/marchesud/perenne/archive"
 	"github.com/marchesud/perenne/archive/archivetest"
 	"github.com/marchesud/perenne/archive/paper"
+	"github.com/marchesud/perenne/storage"
 	"github.com/marchesud/perenne/storage/storagetest"
 )
 
@@ -34,7 +39,17 @@ func overlays() map[string]func(backdoor, string) {
 // object is intact.
 func TestAKeyMeansItsMatchingVersion(t *testing.T) {
 	for _, room := range []string{"/packages/", "/ledger/", "/reports/", "/refusals/", "evidence/", "keys/"} {
-		for name, lay := range overlays() {
+		over := overlays()
+		over["not given"] = func(m backdoor, key string) {
+			m.Plant(key, m.Bytes(key))
+			m.(*storagetest.Mem).Rot(key)
+		}
+		over["not given, and others"] = func(m backdoor, key string) {
+			m.Marker(key)
+			m.Plant(key, []byte("altro"))
+			m.(*storagetest.Mem).Rot(key)
+		}
+		for name, lay := range over {
 			t.Run(room+name, func(t *testing.T) {
 				t.Parallel()
 				m := storagetest.NewMem(t)
@@ -75,6 +90,69 @@ func TestAKeyMeansItsMatchingVersion(t *testing.T) {
 				b.Close(a)
 			})
 		}
+	}
+}
+
+// mute is a store that tells which versions a key has, and nothing of one that it does not give: a server that has not the
+// key of an object answers HEAD as it answers GET.
+type mute struct {
+	*storagetest.Mem
+	over sync.Map // keys whose newest version is one
+}
+
+func (s *mute) History(ctx context.Context, key string) ([]storage.Version, error) {
+	o, err := s.Mem.Stat(ctx, key)
+	return o.Versions, err
+}
+
+func (s *mute) Stat(ctx context.Context, key string) (storage.Object, error) {
+	if _, ok := s.over.Load(key); ok {
+		return storage.Object{}, errors.New("400, encrypted with a key of the client's")
+	}
+	return s.Mem.Stat(ctx, key)
+}
+
+// TestAVersionOfWhichNothingIsToldHidesNothing lays one over a package.
+func TestAVersionOfWhichNothingIsToldHidesNothing(t *testing.T) {
+	m := storagetest.NewMem(t)
+	s := &mute{Mem: m}
+	b := archivetest.New(t, s)
+	a := b.MustOpen()
+	first := mustSubmit(t, b, a, mine, archivetest.Determina("1", "testo"))
+	if _, err := a.Submit(ctx, faulty("90").Submission(mine)); err != nil {
+		t.Fatal(err)
+	}
+	key := inRoom(m.Keys(), mine+"/packages/")[0]
+	m.Plant(key, []byte("altro"))
+	m.Rot(key)
+	s.over.Store(key, true)
+	readable(t, b, a, first)
+	names(t, audited(t, a, mine, paper.VerdictDamaged), []string{key})
+}
+
+// TestAStoreThatGivesNoVersionLeavesOpenWhichIsMeant has the object not given either: nobody is accused of being the one
+// that was laid over the other, and the audit comes to its end.
+func TestAStoreThatGivesNoVersionLeavesOpenWhichIsMeant(t *testing.T) {
+	for _, room := range []string{"/packages/", "keys/"} {
+		t.Run(room, func(t *testing.T) {
+			m := storagetest.NewMem(t)
+			b := archivetest.New(t, m)
+			a := b.MustOpen()
+			mustSubmit(t, b, a, mine, archivetest.Determina("1", "testo"))
+			key := keyWith(m, room)
+			m.Rot(key)
+			m.Plant(key, m.Bytes(key))
+			m.Rot(key)
+			out := audited(t, a, mine, paper.VerdictDamaged)
+			for _, f := range out.Report.Findings {
+				if f.Object != key || strings.Contains(f.Text, "integro") {
+					t.Errorf("got %+v", f)
+				}
+			}
+			if !slices.ContainsFunc(out.Report.NotChecked, func(s string) bool { return strings.HasPrefix(s, key) }) {
+				t.Errorf("not checked: got %q, want %s among it", out.Report.NotChecked, key)
+			}
+		})
 	}
 }
 

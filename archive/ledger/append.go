@@ -438,7 +438,7 @@ func (l *Log) alone(ctx context.Context, c *Commit) error {
 	if len(there) == 1 && !there[0].Marker {
 		return nil
 	}
-	all, err := l.versions(ctx, c.Number)
+	all, _, err := l.versions(ctx, c.Number) // as far as they are given
 	if err != nil {
 		return err
 	}

@@ -325,10 +325,7 @@ func (l *Log) follow(ctx context.Context, mark bool, to int64) error {
 			return nil
 		}
 		for b, err := range ahead(ctx, next, next+window-1, read) {
-			var c *Commit
-			if err == nil {
-				c, err = l.extends(ctx, l.chain, b)
-			}
+			c, err := l.extends(ctx, l.chain, b, err)
 			if errors.Is(err, storage.ErrNotFound) {
 				return nil
 			}

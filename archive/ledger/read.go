@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -68,37 +69,40 @@ func ahead[T any](ctx context.Context, from, to int64, read func(context.Context
 	}
 }
 
-// versions returns the bytes of all versions of a commit's key that are no delete markers, newest first.
-func (l *Log) versions(ctx context.Context, n int64) ([][]byte, error) {
+// versions returns the bytes of the versions of a commit's key that are no delete markers, newest first. unread says that
+// one of them was not given: what is wanted may be among the others all the same.
+func (l *Log) versions(ctx context.Context, n int64) (all [][]byte, unread, err error) {
 	key := Key(l.cfg.Producer, n)
-	var all [][]byte
 	for v, err := range storage.Versions(ctx, l.cfg.Store, key) {
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		b, err := readObject(ctx, l.cfg.Store, key, v.ID, MaxCommit)
-		if err != nil {
-			return nil, err
+		switch {
+		case err == nil:
+			all = append(all, b)
+		case !errors.Is(err, storage.ErrNotFound): // else it was erased since
+			unread = fmt.Errorf("version %q: %w", v.ID, err)
 		}
-		all = append(all, b)
 	}
-	return all, nil
+	return all, unread, nil
 }
 
 // known returns commit n, whose digest is known. Of several versions the one with that digest counts; they are
-// listed only when the newest is another, or is not there.
+// listed only when the newest is another, or is not there, or is not given.
 func (l *Log) known(ctx context.Context, n int64, digest [32]byte) (*Commit, error) {
 	key := Key(l.cfg.Producer, n)
 	b, err := readObject(ctx, l.cfg.Store, key, "", MaxCommit)
-	if errors.Is(err, storage.ErrNotFound) || err == nil && sha256.Sum256(b) != digest {
-		all, listErr := l.versions(ctx, n)
-		if listErr != nil && !errors.Is(listErr, storage.ErrNotFound) {
+	if err != nil || sha256.Sum256(b) != digest {
+		all, unread, listErr := l.versions(ctx, n)
+		i := slices.IndexFunc(all, func(other []byte) bool { return sha256.Sum256(other) == digest })
+		switch {
+		case i >= 0:
+			b, err = all[i], nil
+		case listErr != nil && !errors.Is(listErr, storage.ErrNotFound):
 			return nil, listErr
-		}
-		for _, other := range all {
-			if sha256.Sum256(other) == digest {
-				b, err = other, nil
-			}
+		case unread != nil:
+			return nil, unread
 		}
 	}
 	if errors.Is(err, storage.ErrNotFound) {
@@ -132,28 +136,30 @@ func (l *Log) parts(ctx context.Context, n int64) (*Commit, error) {
 // following returns the commit that extends the chain: the newest version of its key when it does, else what
 // judge makes of all versions. It returns storage.ErrNotFound when there is no object, as the store answers at once.
 func (l *Log) following(ctx context.Context, ch chain) (*Commit, error) {
-	n := ch.number + 1
-	b, err := readObject(ctx, l.cfg.Store, Key(l.cfg.Producer, n), "", MaxCommit)
-	if err != nil {
-		return nil, err
-	}
-	return l.extends(ctx, ch, b)
+	b, err := readObject(ctx, l.cfg.Store, Key(l.cfg.Producer, ch.number+1), "", MaxCommit)
+	return l.extends(ctx, ch, b, err)
 }
 
-// extends is following, given the newest version of the key.
-func (l *Log) extends(ctx context.Context, ch chain, b []byte) (*Commit, error) {
-	if c, err := l.extending(ch, ch.number+1, b); err == nil {
-		return c, nil
+// extends is following, given what reading the newest version of the key gave.
+func (l *Log) extends(ctx context.Context, ch chain, b []byte, err error) (*Commit, error) {
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, err
+	}
+	if err == nil {
+		if c, err := l.extending(ch, ch.number+1, b); err == nil {
+			return c, nil
+		}
 	}
 	return l.judge(ctx, ch)
 }
 
 // judge returns the commit that extends the chain among all versions of its key, hidden ones too. It returns
 // storage.ErrNotFound when there is not even a delete marker, a *Fork when signed commits contradict the chain or
-// each other, and a *Damage when what lies there was signed by no key of ours.
+// each other, and a *Damage when what lies there was signed by no key of ours. Where none extends the chain and one was
+// not given, its error says that nothing of this is known.
 func (l *Log) judge(ctx context.Context, ch chain) (*Commit, error) {
 	n := ch.number + 1
-	all, err := l.versions(ctx, n)
+	all, unread, err := l.versions(ctx, n)
 	if err != nil {
 		return nil, err
 	}
@@ -179,11 +185,14 @@ func (l *Log) judge(ctx context.Context, ch chain) (*Commit, error) {
 	switch {
 	case matching != nil:
 		return matching, nil
-	case len(signed) > 0:
+	case len(signed) > 0 && unread == nil:
 		return nil, &Fork{l.cfg.Producer, n, "a commit signed for another history: " + reason.Error(), signed}
 	}
 	if c, err := l.beyond(ctx, ch); !errors.Is(err, storage.ErrNotFound) {
 		return c, err
+	}
+	if unread != nil {
+		return nil, unread
 	}
 	return nil, &Damage{Key: Key(l.cfg.Producer, n), Reason: "no commit: " + reason.Error(), cause: reason}
 }
@@ -202,7 +211,7 @@ func (l *Log) extending(ch chain, n int64, b []byte) (*Commit, error) {
 	return c, err
 }
 
-// Read returns commit n of a ledger that is not open: the newest version of its key that is a commit of this
+// Read returns commit n of a ledger that is not open: the newest version of its key that is given and is a commit of this
 // number signed by a key in v. That its entries are those signed is shown only by the root of all before it, or by
 // a seal. storage.ErrNotFound: there is none, nor anything else.
 func Read(ctx context.Context, s storage.Store, producer string, n int64, v note.Verifiers) (*Commit, error) {
@@ -214,15 +223,13 @@ func Read(ctx context.Context, s storage.Store, producer string, n int64, v note
 		}
 		return c, err
 	}
-	b, first := readObject(ctx, s, key, "", MaxCommit)
-	if first == nil {
+	b, why := readObject(ctx, s, key, "", MaxCommit)
+	if why == nil {
 		c, err := parse(b)
 		if err == nil {
 			return c, nil
 		}
-		first = fmt.Errorf("%s: %w", key, err)
-	} else if !errors.Is(first, storage.ErrNotFound) {
-		return nil, first
+		why = fmt.Errorf("%s: %w", key, err)
 	}
 	for other, err := range storage.Versions(ctx, s, key) {
 		if errors.Is(err, storage.ErrNotFound) {
@@ -232,12 +239,13 @@ func Read(ctx context.Context, s storage.Store, producer string, n int64, v note
 			return nil, err
 		}
 		b, err := readObject(ctx, s, key, other.ID, MaxCommit)
-		if err != nil {
-			return nil, err
-		}
-		if c, err := parse(b); err == nil {
-			return c, nil
+		if err == nil {
+			if c, err := parse(b); err == nil {
+				return c, nil
+			}
+		} else if !errors.Is(err, storage.ErrNotFound) {
+			why = err // it may be the one
 		}
 	}
-	return readVoid(ctx, s, producer, n, v, first)
+	return readVoid(ctx, s, producer, n, v, why)
 }

@@ -148,8 +148,8 @@ func (l *Log) suspension() error {
 // otherAt says what it means that the commit of the mark's number is not the one that was acknowledged: a
 // fork when it carries another signed head, else damage.
 func (l *Log) otherAt(ctx context.Context, mark Head) error {
-	all, err := l.versions(ctx, mark.Number)
-	if err != nil {
+	all, unread, err := l.versions(ctx, mark.Number)
+	if err = errors.Join(err, unread); err != nil {
 		return err
 	}
 	for _, b := range all {
@@ -357,7 +357,7 @@ func (l *Log) fill(ctx context.Context, x *index, ch chain, c *Commit) error {
 		if err == nil {
 			grown, stored, err = ch.extend(next)
 		}
-		if errors.Is(err, ErrCommit) || errors.Is(err, storage.ErrNotFound) {
+		if err != nil && ctx.Err() == nil {
 			// A key may have more than one version; the one that extends the chain counts.
 			if next, err = l.judge(ctx, ch); err == nil {
 				grown, stored, err = ch.extend(next)

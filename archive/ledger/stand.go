@@ -94,8 +94,8 @@ func (l *Log) Fits(ctx context.Context, n int64, b []byte) error {
 	if _, err := l.extending(ch, n, b); err != nil {
 		return err
 	}
-	all, err := l.versions(ctx, n)
-	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+	all, unread, err := l.versions(ctx, n)
+	if err = errors.Join(err, unread); err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return err
 	}
 	for _, other := range all {

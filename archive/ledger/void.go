@@ -65,12 +65,20 @@ func (l *Log) voidAt(n, size int64, digest [32]byte) *Commit {
 	return &Commit{Producer: l.cfg.Producer, Origin: l.cfg.Origin, Number: n, First: size, Size: size, SHA256: digest, Void: true}
 }
 
-// beyond returns the commit that goes on from the chain behind void numbers; storage.ErrNotFound when there is none.
+// beyond returns the commit that goes on from the chain behind void numbers; storage.ErrNotFound when there is none. Any
+// other error says that what may be it was not given.
 func (l *Log) beyond(ctx context.Context, ch chain) (*Commit, error) {
+	none := storage.ErrNotFound
 	for n := ch.number + 2; n <= ch.number+1+maxVoids; n++ {
-		all, err := l.versions(ctx, n)
+		all, unread, err := l.versions(ctx, n)
+		if errors.Is(err, storage.ErrNotFound) {
+			break
+		}
 		if err != nil {
 			return nil, err
+		}
+		if unread != nil {
+			none = unread
 		}
 		for _, b := range all {
 			if c, err := l.extending(ch, n, b); err == nil {
@@ -78,7 +86,7 @@ func (l *Log) beyond(ctx context.Context, ch chain) (*Commit, error) {
 			}
 		}
 	}
-	return nil, storage.ErrNotFound
+	return nil, none
 }
 
 // readVoid stands for commit n of a ledger that is not open when a later one calls it void; else it returns why.

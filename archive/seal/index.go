@@ -411,8 +411,8 @@ func (x *Index) fits(ctx context.Context, s *Seal, bad error) error {
 	return nil
 }
 
-// following reads the seal that follows the head, behind void numbers too. That there is none is said at once, unless hidden asks to look
-// under a delete marker; a marker over nothing is an error then.
+// following reads the seal that follows the head, behind void numbers too, and under whatever lies over it. That there is
+// none is said at once, unless hidden asks to look under a delete marker; a marker over nothing is an error then.
 func (x *Index) following(ctx context.Context, n int64, hidden bool) (*Seal, []byte, error) {
 	fits, stands := x.judges(ctx)
 	// Both are asked at once: mostly there is nothing, or a seal of another daemon's that this one has to catch up with.
@@ -424,13 +424,14 @@ func (x *Index) following(ctx context.Context, n int64, hidden bool) (*Seal, []b
 	s, object, err := readVersion(ctx, x.store, n, "", fits)
 	looking.Wait()
 	switch {
-	case err == nil, object == nil && !errors.Is(err, storage.ErrNotFound), ctx.Err() != nil:
+	case err == nil, ctx.Err() != nil:
 		return s, object, err
-	case object == nil && !hidden:
+	case object != nil, !errors.Is(err, storage.ErrNotFound):
+	case !hidden:
 		return nil, nil, err
-	case object == nil && nothing != nil:
+	case nothing != nil:
 		return nil, nil, nothing
-	case object == nil:
+	default:
 		err = fmt.Errorf("%s: somebody has deleted it, or has put a delete marker where the next seal goes: run perenne audit", Key(n))
 	}
 	s, object, other := Read(ctx, x.store, n, fits)
@@ -568,26 +569,30 @@ func (x *Index) Of(producer string, entry int64) (int64, bool) {
 }
 
 // Read reads seal n from the bucket: of several versions the first, newest first, that is a seal of this number and
-// that fits, when not nil, has nothing against. Where none is, the error is what is wrong with the newest;
-// storage.ErrNotFound when there is none but delete markers.
+// that fits, when not nil, has nothing against. Where none is, the error is what is wrong with the newest, or that one of
+// them was not given, which may be the seal: then there is no object; storage.ErrNotFound when there is none but delete
+// markers.
 func Read(ctx context.Context, store storage.Store, n int64, fits func(*Seal, []byte) error) (*Seal, []byte, error) {
-	s, object, first := readVersion(ctx, store, n, "", fits)
-	if first == nil || !errors.Is(first, storage.ErrNotFound) && object == nil {
-		return s, object, first
+	s, object, why := readVersion(ctx, store, n, "", fits)
+	if why == nil {
+		return s, object, nil
 	}
 	for v, err := range storage.Versions(ctx, store, Key(n)) {
 		switch {
 		case errors.Is(err, storage.ErrNotFound):
-			return nil, object, first
+			return nil, object, why
 		case err != nil:
 			return nil, nil, fmt.Errorf("read %s: %w", Key(n), err)
 		}
 		s, data, err := readVersion(ctx, store, n, v.ID, fits)
-		if err == nil || data == nil && !errors.Is(err, storage.ErrNotFound) {
-			return s, data, err
+		if err == nil {
+			return s, data, nil
+		}
+		if data == nil && !errors.Is(err, storage.ErrNotFound) {
+			object, why = nil, err
 		}
 	}
-	return nil, object, first
+	return nil, object, why
 }
 
 // Behind reads the seal behind void numbers, of which n is the first; storage.ErrNotFound when there is none. fits is as
