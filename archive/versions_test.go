@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -154,6 +157,33 @@ func TestAStoreThatGivesNoVersionLeavesOpenWhichIsMeant(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRepairBelievesNoLocalFile zeroes what the local index of the ledger says of a commit.
+func TestRepairBelievesNoLocalFile(t *testing.T) {
+	const record = 40
+	b := archivetest.New(t, storagetest.NewMem(t))
+	a := b.MustOpen()
+	for i := range 5 {
+		mustSubmit(t, b, a, mine, archivetest.Determina(fmt.Sprint(i), "testo"))
+	}
+	b.Close(a)
+	path := filepath.Join(b.State, "ledger", mine, "commits")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(data[record : 2*record])
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a = b.MustOpen()
+	for key, r := range repaired(t, a, nil) {
+		if r.What != archive.Intact {
+			t.Errorf("%s: got %s, %v", key, r.What, r.Err)
+		}
+	}
+	b.Close(a)
 }
 
 // readable wants the papers of a package.

@@ -74,10 +74,7 @@ type Log struct {
 	recent     []*Commit // the last few commits, for the proofs that are asked for at once
 	broken     error     // why the ledger stopped
 	suspended  error     // why nothing is written for now: see Hold
-	certain    struct {  // the last answer of Digest that had to be read from the bucket
-		number int64
-		digest [32]byte
-	}
+	certain    certain   // what Digest found last
 
 	followed atomic.Int64 // commits of others adopted since Open
 

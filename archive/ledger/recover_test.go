@@ -3,6 +3,7 @@ package ledger
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -341,6 +342,56 @@ func TestALostOrDamagedIndexIsMadeAgain(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 			l.Close()
+		}
+	}
+}
+
+// TestTheIndexVouchesForNoDigest zeroes records of commits, in runs, among void numbers too.
+func TestTheIndexVouchesForNoDigest(t *testing.T) {
+	store := newBucket(t)
+	d := newDaemon(t, store)
+	l := d.mustOpen()
+	mustAppend(t, l, names("a", 3)...)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	garbage(d, 3, 2)
+	if err := Void(t.Context(), d.config(), 3); err != nil {
+		t.Fatal(err)
+	}
+	l = d.mustOpen()
+	mustAppend(t, l, names("b", 5)...)
+	last := l.Head().Number
+	want := make([][32]byte, last+1)
+	for n := range want {
+		want[n] = sha256.Sum256(store.Bytes(Key(producer, int64(n))))
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(d.state, "index", "commits")
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, run := range [][2]int64{{0, 1}, {1, 2}, {4, 5}, {6, 9}, {0, last}} {
+		hurt := slices.Clone(whole)
+		clear(hurt[run[0]*recordSize : run[1]*recordSize])
+		if err := os.WriteFile(path, hurt, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l, cause, err := Stand(t.Context(), d.config())
+		if err != nil || cause != nil {
+			t.Fatalf("records %v: %v, %v", run, cause, err)
+		}
+		for n := last; n >= 0; n-- {
+			got, err := l.Digest(t.Context(), n)
+			if err != nil || got != want[n] {
+				t.Errorf("records %v: commit %d: got %x, %v want %x", run, n, got[:4], err, want[n][:4])
+			}
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

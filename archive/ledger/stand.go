@@ -33,10 +33,25 @@ func Stand(ctx context.Context, cfg Config) (l *Log, cause, err error) {
 	return nil, nil, errors.Join(fmt.Errorf("ledger of %s: %w", cfg.Producer, cause), x.close())
 }
 
-// Digest is that of the bytes of commit n, as far as it is certain: the mark names it, the index of a ledger that was
-// read through, or commit n+1, whose own digest is certain: going down from the mark costs one reading each. ErrRange behind the end of all that is known.
+// certain is a commit whose digest is certain.
+type certain struct {
+	number int64
+	digest [32]byte
+	from   int64 // nothing that lies under the numbers from here to number has the digest that the index says
+}
+
+// Digest is that of the bytes of commit n, as far as it is certain: the mark names it, or commit n+1, whose own digest is
+// certain: going down from the mark costs one reading each. The index of a ledger that was read through is a local file,
+// which vouches for nothing: its digest is believed where something that has it lies under the key, which costs one
+// reading, and where nothing else says better. ErrRange behind the end of all that is known.
 func (l *Log) Digest(ctx context.Context, n int64) ([32]byte, error) {
-	if _, digest, err := l.index.record(n); err == nil && n <= l.Head().Number {
+	head := l.Head()
+	if _, digest, err := l.index.record(n); err == nil && n <= head.Number {
+		if from, ok := l.above(ctx, n, head); ok {
+			if sure, err := l.down(ctx, from, n); err == nil {
+				return sure, nil
+			}
+		}
 		return digest, nil
 	}
 	mark, ok := l.cfg.Heads.Get(l.cfg.Producer)
@@ -44,27 +59,71 @@ func (l *Log) Digest(ctx context.Context, n int64) ([32]byte, error) {
 		return [32]byte{}, fmt.Errorf("digest of commit %d: %w", n, ErrRange)
 	}
 	l.mu.RLock()
-	at, digest := l.certain.number, l.certain.digest
+	from := l.certain
 	l.mu.RUnlock()
-	if digest == ([32]byte{}) || at < n {
-		at, digest = mark.Number, mark.Commit
+	if from.digest == ([32]byte{}) || from.number < n {
+		from = certain{mark.Number, mark.Commit, mark.Number}
 	}
-	for ; at > n; at-- {
-		c, err := l.known(ctx, at, digest)
+	digest, err := l.down(ctx, from, n)
+	if err != nil {
+		return digest, fmt.Errorf("digest of commit %d: %w", n, err)
+	}
+	return digest, nil
+}
+
+// above is the first commit from n on whose digest is certain, at the latest the head; false where the store gives too
+// little to find it.
+func (l *Log) above(ctx context.Context, n int64, head Head) (certain, bool) {
+	l.mu.RLock()
+	last := l.certain
+	l.mu.RUnlock()
+	silent := 0
+	for at := n; at < head.Number; at++ {
+		if last.from <= at && at <= last.number && last.digest != ([32]byte{}) {
+			return certain{last.number, last.digest, n}, true
+		}
+		_, digest, err := l.index.record(at)
 		if err != nil {
-			return [32]byte{}, fmt.Errorf("digest of commit %d: %w", n, err)
+			return certain{}, false
+		}
+		b, err := readObject(ctx, l.cfg.Store, Key(l.cfg.Producer, at), "", MaxCommit)
+		switch {
+		case err == nil && sha256.Sum256(b) == digest:
+			return certain{at, digest, n}, true
+		case err == nil, errors.Is(err, storage.ErrNotFound):
+			silent = 0
+		default:
+			silent++
+		}
+		if silent == maxSilent || ctx.Err() != nil {
+			return certain{}, false
+		}
+	}
+	return certain{head.Number, head.Commit, n}, true
+}
+
+// down goes from a commit whose digest is certain to n: each names the one before, and what is void in between. It keeps
+// how far it came.
+func (l *Log) down(ctx context.Context, from certain, n int64) ([32]byte, error) {
+	for at := from; ; {
+		l.mu.Lock()
+		l.certain = at
+		l.mu.Unlock()
+		if at.number == n {
+			return at.digest, nil
+		}
+		c, err := l.known(ctx, at.number, at.digest)
+		if err != nil {
+			return [32]byte{}, err
 		}
 		for _, e := range slices.Backward(c.Entries[:c.voids()]) {
-			if at--; at == n {
+			if at.number--; at.number == n {
 				return c.voided(e).SHA256, nil
 			}
 		}
-		digest = c.Previous
+		at.number--
+		at.digest, at.from = c.Previous, min(at.from, at.number)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.certain.number, l.certain.digest = n, digest
-	return digest, nil
 }
 
 // Void reports whether the ledger, as far as its index goes, calls number n void.
