@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,14 +19,15 @@ import (
 )
 
 // rereading remembers when which part of a ledger was last read again: contiguous stretches of entries, each
-// with the time of the audit that read it; and what the last audit concluded. It is a local note, not evidence
-// (the reports are): losing it makes the scheduler begin again.
+// with the time of the audit that read it; and what the last audit concluded, and those that found damage. It is a
+// local note, not evidence (the reports are): losing it makes the scheduler begin again.
 type rereading struct {
 	path string
 
 	mu        sync.Mutex
 	stretches []stretch
 	last      conclusion
+	damaged   []conclusion    // that found damage, as far as no later audit has found good what they spoke of
 	reports   []named         // issued by other daemons, not looked at yet
 	own       map[string]bool // identifiers of reports on their way into the ledger from here
 }
@@ -36,18 +39,44 @@ type named struct {
 	SHA256 string `json:"sha256"`
 }
 
-// conclusion is what the last audit of everything, or of a range, said.
+// conclusion is what an audit of everything, or of a range, said of entries First to End (excluded).
 type conclusion struct {
 	Ended   string `json:"ended,omitempty"`
 	Verdict string `json:"verdict,omitempty"`
 	Damage  int    `json:"damage,omitempty"` // findings that are damage
+	First   int64  `json:"first,omitempty"`
+	End     int64  `json:"end,omitempty"` // whole, of an audit of everything
+}
+
+// whole is behind every range: an audit of everything speaks of more than entries, and no range makes up for it.
+const whole = math.MaxInt64
+
+// without takes from conclusions what a later audit speaks of too.
+func without(all []conclusion, later conclusion) []conclusion {
+	var left []conclusion
+	for _, c := range all {
+		if c.Ended > later.Ended {
+			left = append(left, c)
+			continue
+		}
+		if head := c; head.First < later.First {
+			head.End = min(head.End, later.First)
+			left = append(left, head)
+		}
+		if tail := c; later.End < tail.End {
+			tail.First = max(tail.First, later.End)
+			left = append(left, tail)
+		}
+	}
+	return left
 }
 
 // rereadingFile is the form of the note.
 type rereadingFile struct {
-	Stretches []stretch  `json:"stretches"`
-	Last      conclusion `json:"last"`
-	Reports   []named    `json:"reports,omitempty"`
+	Stretches []stretch    `json:"stretches"`
+	Last      conclusion   `json:"last"`
+	Damaged   []conclusion `json:"damaged,omitempty"`
+	Reports   []named      `json:"reports,omitempty"`
 }
 
 // stretch is entries First to End (excluded), read at Time; or, Unread, asked for then of a store that did not give them.
@@ -74,7 +103,7 @@ func openRereading(path string) *rereading {
 	b, err := os.ReadFile(path)
 	var f rereadingFile
 	if err == nil && json.Unmarshal(b, &f) == nil && contiguous(f.Stretches) {
-		r.stretches, r.last, r.reports = f.Stretches, f.Last, f.Reports
+		r.stretches, r.last, r.damaged, r.reports = f.Stretches, f.Last, f.Damaged, f.Reports
 	}
 	return r
 }
@@ -153,30 +182,58 @@ func overlay(all []stretch, over stretch) []stretch {
 	return next
 }
 
-// concluded enters what an audit said, whether or not its report could be entered in the ledger.
+// concluded enters what an audit said, whether or not its report could be entered in the ledger. That it found damage is
+// forgotten only when a later one has found good what it spoke of.
 func (r *rereading) concluded(s Scope, rep *paper.Report) {
 	if len(s.IDs) > 0 {
 		return
 	}
+	c := conclusion{Ended: rep.Ended, Verdict: rep.Verdict, Damage: damaged(rep), End: whole}
+	if rep.Selection.What == "range" {
+		c.First, c.End = rep.Selection.First, rep.Selection.End
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if rep.Ended < r.last.Ended { // another daemon's, heard of late
-		return
+	switch c.Verdict {
+	case paper.VerdictGood:
+		r.damaged = without(r.damaged, c)
+	case paper.VerdictDamaged:
+		r.damaged = append(without(r.damaged, c), r.standing(c)...)
 	}
-	r.last = conclusion{Ended: rep.Ended, Verdict: rep.Verdict, Damage: damaged(rep)}
+	if c.Ended >= r.last.Ended { // else another daemon's, heard of late
+		r.last = c
+	}
 	r.save()
 }
 
-// conclusion is what the last audit said; zero when there was none.
+// standing is what of a conclusion that found damage no later audit, heard of before it, speaks of.
+func (r *rereading) standing(c conclusion) []conclusion {
+	left := []conclusion{c}
+	if r.last.Ended > c.Ended && r.last.End == whole && r.last.Verdict != paper.VerdictIncomplete {
+		left = without(left, r.last)
+	}
+	for _, x := range r.stretches {
+		if at := stamp(x.Time); at > c.Ended && !x.Unread {
+			left = without(left, conclusion{Ended: at, First: x.First, End: x.End})
+		}
+	}
+	return left
+}
+
+// conclusion is what the last audit said, or the last of those that found damage which still stands; zero when there was
+// none.
 func (r *rereading) conclusion() conclusion {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.last
+	if len(r.damaged) == 0 {
+		return r.last
+	}
+	return slices.MaxFunc(r.damaged, func(a, b conclusion) int { return strings.Compare(a.Ended, b.Ended) })
 }
 
 // save writes the note; what cannot be written is forgotten at the next start, and read again then.
 func (r *rereading) save() {
-	b, err := json.Marshal(rereadingFile{r.stretches, r.last, r.reports})
+	b, err := json.Marshal(rereadingFile{r.stretches, r.last, r.damaged, r.reports})
 	if err != nil {
 		return
 	}
@@ -514,7 +571,8 @@ type ProducerHealth struct {
 	Overdue    int64  `json:"audit_overdue"`               // entries not read again in time
 	OldestRead string `json:"audit_oldest_read,omitempty"` // empty: something was never read again
 	AuditEvery string `json:"audit_every"`
-	// The last audit of everything, or of a range: when it ended, its verdict, how many findings were damage.
+	// The last audit of everything, or of a range: when it ended, its verdict, how many findings were damage. While what one
+	// found damaged was not found good since, that one.
 	LastAudit   string `json:"last_audit,omitempty"`
 	LastVerdict string `json:"last_verdict,omitempty"`
 	LastDamage  int    `json:"last_damage"`

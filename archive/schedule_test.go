@@ -116,6 +116,71 @@ func TestEverythingIsReadAgainWithinItsPeriodOldestFirst(t *testing.T) {
 	b.Close(a)
 }
 
+// TestDamageIsToldUntilItIsFoundGood has two stretches come due at once, the first of them damaged: what the second, and an
+// audit of a part, say does not make up for it, here and after a restart.
+func TestDamageIsToldUntilItIsFoundGood(t *testing.T) {
+	const day = 24 * time.Hour
+	c := &clock{}
+	m := storagetest.NewMem(t)
+	b := archivetest.New(t, m)
+	tick := time.Duration(0)
+	b.Vary = func(cfg *archive.Config) {
+		cfg.Now, cfg.AuditTick, cfg.SealWait = c.now, tick, time.Millisecond
+	}
+	a := b.MustOpen()
+	part := func(first, end int64, want string) {
+		t.Helper()
+		out, err := a.Audit(ctx, archive.Scope{Producer: mine, First: first, End: end})
+		if err != nil || out.Report.Verdict != want {
+			t.Fatalf("entries %d to %d: got %+v, %v, want %s", first, end, out, err, want)
+		}
+	}
+	told := func(want string) {
+		t.Helper()
+		h := a.Status(ctx).Producers[0]
+		if h.LastVerdict != want || (h.LastDamage > 0) != (want == paper.VerdictDamaged) {
+			t.Errorf("status: got %s, %d findings of damage, want %s", h.LastVerdict, h.LastDamage, want)
+		}
+	}
+	id := accepted(t, a, mine, archivetest.Determina("1", "testo")).Body.Package
+	accepted(t, a, mine, archivetest.Determina("2", "testo"))
+	middle := size(t, a)
+	part(0, middle, paper.VerdictGood)
+	c.advance(time.Hour)
+	accepted(t, a, mine, archivetest.Determina("3", "testo"))
+	part(middle, size(t, a), paper.VerdictGood)
+	told(paper.VerdictGood)
+	b.Close(a)
+
+	key := mine + "/packages/" + id[:2] + "/" + id + ".asice"
+	whole := m.Bytes(key)
+	m.Flip(key, 8*len(whole)/2)
+	c.advance(31 * day)
+	tick = 10 * time.Millisecond
+	a = b.MustOpen()
+	eventually(t, "everything to be read again", func() bool { return a.Status(ctx).Producers[0].Overdue == 0 })
+	b.Close(a)
+	tick = 0
+	a = b.MustOpen()
+	told(paper.VerdictDamaged)
+	part(middle, size(t, a), paper.VerdictGood)
+	told(paper.VerdictDamaged)
+	m.Overwrite(key, whole)
+	part(0, middle-1, paper.VerdictGood) // all of it but for one entry
+	told(paper.VerdictDamaged)
+	part(middle-1, middle, paper.VerdictGood)
+	told(paper.VerdictGood)
+
+	m.Flip(key, 8*len(whole)/2)
+	audited(t, a, mine, paper.VerdictDamaged)
+	m.Overwrite(key, whole)
+	part(0, size(t, a), paper.VerdictGood) // which says nothing of the rest of the bucket
+	told(paper.VerdictDamaged)
+	audited(t, a, mine, paper.VerdictGood)
+	told(paper.VerdictGood)
+	b.Close(a)
+}
+
 // TestWhatTheStoreDidNotGiveIsAskedForAgainADayLater has a package, then a commit, that are not given when their time
 // comes: all others are read, these count as overdue, and a day later they are read and their SHA-512 is bound.
 func TestWhatTheStoreDidNotGiveIsAskedForAgainADayLater(t *testing.T) {
