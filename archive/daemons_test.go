@@ -2,8 +2,10 @@ package archive_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +21,7 @@ import (
 	"github.com/marchesud/perenne/storage"
 	"github.com/marchesud/perenne/storage/catalog"
 	"github.com/marchesud/perenne/storage/dir"
+	"github.com/marchesud/perenne/storage/storagetest"
 )
 
 // fleet is several archives on one bucket, which is all they share.
@@ -288,6 +291,79 @@ func TestWhatOneDaemonReadAgainTheOthersDoNot(t *testing.T) {
 		reopen(i, 0)
 	}
 	f.close()
+}
+
+// twoOnOne opens two archives on one bucket in memory, each of which waits for no seal.
+func twoOnOne(t testing.TB, m *storagetest.Mem, vary func(i int, c *archive.Config)) (bench [2]*archivetest.Bench, a [2]*archive.Archive) {
+	t.Helper()
+	bench[0] = archivetest.New(t, m)
+	bench[1] = archivetest.Attach(t, m, filepath.Join(t.TempDir(), "state"), bench[0].Keys())
+	for i, b := range bench {
+		b.Vary = func(c *archive.Config) {
+			c.TrustBucketHead, c.SealWait = i > 0, time.Millisecond
+			if vary != nil {
+				vary(i, c)
+			}
+		}
+		a[i] = b.MustOpen()
+	}
+	eventually(t, "each to know what the other wrote at its start", func() bool {
+		one, two := a[0].Status(ctx).Producers, a[1].Status(ctx).Producers
+		return one[0].Commits == two[0].Commits && one[1].Commits == two[1].Commits
+	})
+	return bench, a
+}
+
+// TestACommitThatIsNotGivenHoldsUpOneBodyAlone has one daemon write a commit that the store gives to nobody, until it
+// does: the other says so, and goes on with everything else.
+func TestACommitThatIsNotGivenHoldsUpOneBodyAlone(t *testing.T) {
+	t.Parallel()
+	const wait, longest = 2 * time.Second, 30 * time.Second
+	m := storagetest.NewMem(t)
+	var hidden atomic.Pointer[string]
+	m.OnGet = func(key string) (bool, error) {
+		if k := hidden.Load(); k != nil && *k == key {
+			return false, errors.New("400, encrypted with a key of the client's")
+		}
+		return true, nil
+	}
+	bench, both := twoOnOne(t, m, func(_ int, c *archive.Config) { c.StoreWait = wait })
+	a, other := both[0], both[1]
+	next := ledger.Key(mine, a.Status(ctx).Producers[0].Commits)
+	hidden.Store(&next)
+	accepted(t, other, mine, archivetest.Determina("1", "testo"))
+	id := accepted(t, other, archivetest.Colli, archivetest.Determina("1", "testo")).Body.Package
+
+	began := time.Now()
+	two := archivetest.Determina("2", "testo")
+	if _, err := a.Submit(ctx, two.Submission(mine)); archive.KindOf(err) != archive.Unavailable || time.Since(began) > 2*wait {
+		t.Errorf("submission: got %v after %v, want unavailable", err, time.Since(began))
+	}
+	patient, cancel := context.WithCancel(ctx) // without a deadline, as those of the scheduler
+	defer time.AfterFunc(longest, cancel).Stop()
+	for _, code := range []string{archivetest.Colli, mine} {
+		if _, err := a.Audit(patient, archive.Scope{Producer: code}); err != nil {
+			t.Errorf("audit of %s: %v", code, err)
+		}
+	}
+	if _, err := a.Receipt(patient, archivetest.Colli, id); err != nil {
+		t.Errorf("receipt of another body: %v", err)
+	}
+	if h := a.Status(ctx).Producers; !strings.Contains(h[0].Stopped, "outcome of commit") || h[1].Stopped != "" {
+		t.Errorf("status: got %q and %q", h[0].Stopped, h[1].Stopped)
+	}
+	const said = "no document of this producer gets in"
+	eventually(t, "the log to say so", func() bool { return strings.Contains(bench[0].Logs.String(), said) })
+
+	hidden.Store(nil)
+	eventually(t, "it to go on by itself", func() bool { return a.Status(ctx).Producers[0].Stopped == "" })
+	accepted(t, a, mine, two)
+	if n := strings.Count(bench[0].Logs.String(), said); n != 1 {
+		t.Errorf("it was said %d times, want once", n)
+	}
+	for i, b := range bench {
+		b.Close(both[i])
+	}
 }
 
 // awayFor fails to read the objects of a room, so many times, once one of another room was read.

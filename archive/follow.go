@@ -24,6 +24,7 @@ func (a *Archive) follow(ctx context.Context) {
 		at    time.Time
 		pause time.Duration
 		met   int64
+		waits bool // it was said that the ledger waits for the outcome of a commit
 	}
 	paces := map[string]pace{}
 	for _, code := range a.Producers() {
@@ -39,6 +40,10 @@ func (a *Archive) follow(ctx context.Context) {
 		case <-t.C:
 		}
 		for code, p := range paces {
+			if waits := a.unsettled(a.producers[code], p.waits); waits != p.waits {
+				p.waits = waits
+				paces[code] = p
+			}
 			now := a.cfg.Now()
 			if now.Before(p.at) && p.at.Sub(now) <= followLast { // further off: the clock was set back
 				continue
@@ -54,6 +59,24 @@ func (a *Archive) follow(ctx context.Context) {
 	}
 }
 
+// unsettled reports whether a ledger waits for a commit whose outcome is not known, and says so when that is new to said, or
+// over.
+func (a *Archive) unsettled(p *producer, said bool) bool {
+	log, why := p.state()
+	if log == nil {
+		return false
+	}
+	waits := log.Unsettled()
+	switch {
+	case waits != nil && !said:
+		a.metrics.alarms.Inc()
+		a.cfg.Log.Error("no document of this producer gets in: where the store never gives the commit, a repair by the machine that wrote it puts it back", slog.String("producer", p.Code), slog.Any("err", waits))
+	case waits == nil && said && why == nil:
+		a.cfg.Log.Info("producer goes on", slog.String("producer", p.Code))
+	}
+	return waits != nil
+}
+
 // readOn reads a ledger on. What it cannot read now it leaves to the next time, and to those who must have it.
 func (a *Archive) readOn(ctx context.Context, p *producer) {
 	log, why := p.state()
@@ -62,7 +85,8 @@ func (a *Archive) readOn(ctx context.Context, p *producer) {
 	}
 	var damage *ledger.Damage
 	err := log.Refresh(ctx)
-	if err != nil && ctx.Err() == nil && !errors.As(err, &damage) { // damage: the next submission says so, or the audit
+	told := errors.As(err, &damage) || log.Unsettled() != nil // of damage by the next submission, or the audit; else by follow
+	if err != nil && ctx.Err() == nil && !told {
 		a.cfg.Log.Warn("ledger not read on", slog.String("producer", p.Code), slog.Any("err", err))
 	}
 }

@@ -612,6 +612,9 @@ func (a *Archive) producerHealth(ctx context.Context, p *producer) ProducerHealt
 	last := p.reread.conclusion()
 	h.LastAudit, h.LastVerdict, h.LastDamage = last.Ended, last.Verdict, last.Damage
 	log, why := p.state()
+	if why == nil && log != nil {
+		why = log.Unsettled()
+	}
 	if why != nil {
 		h.Stopped = why.Error()
 	}

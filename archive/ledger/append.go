@@ -151,7 +151,8 @@ func (q *queue) close() bool {
 // Append adds an entry to the ledger and returns when its commit is durable in the bucket, marked on this
 // machine, and applied. While one commit is written the next one fills. An error of Decide is returned as
 // it is. When ctx ends first, the entry is withdrawn if it is not yet in a commit, else only the waiting is
-// given up; an error that wraps storage.ErrUnknown too leaves open whether the entry got in.
+// given up; an error that wraps storage.ErrUnknown too leaves open whether the entry got in. Where ctx has no deadline
+// that is so too, with ErrBusy, once the outcome of the commit under way is not known for long ([Log.Unsettled]).
 func (l *Log) Append(ctx context.Context, p Pending) (Committed, error) {
 	if l.cfg.Signer == nil {
 		return Committed{}, ErrReadOnly
@@ -171,15 +172,23 @@ func (l *Log) Append(ctx context.Context, p Pending) (Committed, error) {
 	if err := l.waiting.add(w); err != nil {
 		return Committed{}, err
 	}
+	var doubt <-chan struct{}
+	if _, ends := ctx.Deadline(); !ends {
+		doubt = l.inDoubt()
+	}
+	var why error
 	select {
 	case a := <-w.done:
 		return a.committed, a.err
 	case <-ctx.Done():
-		if l.waiting.remove(w) {
-			return Committed{}, ctx.Err()
-		}
-		return Committed{}, fmt.Errorf("%w: %w", storage.ErrUnknown, ctx.Err())
+		why = ctx.Err()
+	case <-doubt:
+		why = l.busy()
 	}
+	if l.waiting.remove(w) {
+		return Committed{}, why
+	}
+	return Committed{}, fmt.Errorf("%w: %w", storage.ErrUnknown, why)
 }
 
 // SetRider sets the function that is asked, once for each commit that has other entries, for the newest
@@ -381,8 +390,10 @@ func (l *Log) ride(c *Commit, at string) error {
 // create puts commit c into the bucket and returns nil when it stands there alone. When somebody else's
 // commit took the number, it returns that. An outcome that is not known is resolved by reading back; absent
 // is still unknown, since a late request may yet arrive: then the same bytes are put again, until the
-// answer is yes or exists. Only the end of ctx, or Close, leaves it open (storage.ErrUnknown).
+// answer is yes or exists. Only the end of ctx, or Close, leaves it open (storage.ErrUnknown). Once the pauses have grown
+// to the longest, Unsettled says so.
 func (l *Log) create(ctx context.Context, c *Commit) (theirs *Commit, err error) {
+	defer l.unsettle(nil)
 	doubt := false // whether an earlier attempt may have succeeded
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		err := l.cfg.Store.Put(ctx, Key(c.Producer, c.Number), bytes.NewReader(c.Bytes), l.options(c))
@@ -405,6 +416,9 @@ func (l *Log) create(ctx context.Context, c *Commit) (theirs *Commit, err error)
 		}
 		if errors.As(err, &damage) {
 			return nil, err
+		}
+		if pause == lastPause {
+			l.unsettle(fmt.Errorf("the outcome of commit %d is not known: %w", c.Number, err))
 		}
 		if l.pause(ctx, pause) != nil {
 			return nil, fmt.Errorf("write commit %d: %w: %w", c.Number, storage.ErrUnknown, err)

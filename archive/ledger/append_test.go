@@ -511,6 +511,79 @@ func TestAnUnknownOutcomeIsPursuedUntilClose(t *testing.T) {
 	})
 }
 
+// TestACommitThatIsNotGivenIsSaidAndHoldsNobodyUp has another daemon write a commit that the store then does not give.
+func TestACommitThatIsNotGivenIsSaidAndHoldsNobodyUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newBucket(t)
+		ours, theirs := newDaemon(t, store), newDaemon(t, store)
+		l, other := ours.mustOpen(), theirs.mustOpen()
+		mustAppend(t, other, "theirs")
+		store.Rot(Key(producer, 0))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		bounded := make(chan error, 1)
+		go func() {
+			_, err := l.Append(ctx, Pending{Entry: sealed("bounded")})
+			bounded <- err
+		}()
+		began := time.Now()
+		if _, err := l.Append(t.Context(), Pending{Entry: sealed("unbounded")}); !errors.Is(err, ErrBusy) {
+			t.Errorf("append without a deadline: got %v want ErrBusy", err)
+		}
+		for name, ask := range map[string]func(context.Context) error{
+			"Refresh": l.Refresh, "Hold": l.Hold, "Reach": func(ctx context.Context) error { return l.Reach(ctx, 0) },
+		} {
+			if err := ask(t.Context()); !errors.Is(err, ErrBusy) {
+				t.Errorf("%s: got %v want ErrBusy", name, err)
+			}
+		}
+		if took := time.Since(began); took > turnWait {
+			t.Errorf("they took %v, want at most %v", took, turnWait)
+		}
+		if err := l.Unsettled(); err == nil || l.Err() != nil {
+			t.Errorf("got %v, and %v, want the first said and not the second", err, l.Err())
+		}
+		store.Unrot(Key(producer, 0))
+		if err := <-bounded; err != nil {
+			t.Errorf("append with a deadline: %v", err)
+		}
+		if err := l.Refresh(t.Context()); err != nil || l.Unsettled() != nil {
+			t.Errorf("once it is given: got %v, and %v", err, l.Unsettled())
+		}
+		if got := ours.ids(); len(got) < 2 || got[0] != "theirs" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+// TestNobodyWaitsForEverForAStoreThatDoesNotAnswer has a commit hang on its way.
+func TestNobodyWaitsForEverForAStoreThatDoesNotAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newBucket(t)
+		d := newDaemon(t, store)
+		l := d.mustOpen()
+		hangs := make(chan struct{})
+		store.put = func(string) (bool, error) { <-hangs; return true, nil }
+		done := make(chan error, 1)
+		go func() {
+			_, err := l.Append(t.Context(), Pending{Entry: sealed("a")})
+			done <- err
+		}()
+		synctest.Wait()
+		began := time.Now()
+		if err := l.Refresh(t.Context()); !errors.Is(err, ErrBusy) || time.Since(began) > time.Minute {
+			t.Errorf("got %v after %v, want ErrBusy within a minute", err, time.Since(began))
+		}
+		close(hangs)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if err := l.Refresh(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestGivingUpWaitingWithdrawsOnlyWhatIsNotInACommit(t *testing.T) {
 	store := newBucket(t)
 	d := newDaemon(t, store)

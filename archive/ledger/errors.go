@@ -17,6 +17,9 @@ var (
 	ErrClock = errors.New("clock is behind the last entry of the ledger")
 	// ErrClosed: the ledger was closed before the entry was taken.
 	ErrClosed = errors.New("ledger is closed")
+	// ErrBusy: the outcome of a commit is not known yet, or reading on takes long, and nothing else moves the ledger's end
+	// meanwhile. It passes.
+	ErrBusy = errors.New("the ledger waits for a commit whose outcome is not known yet, or is being read on")
 	// ErrReadOnly: the ledger was opened without a signer.
 	ErrReadOnly = errors.New("ledger is open for reading only")
 	// ErrRange: there is no such entry, commit or tile in the ledger.

@@ -71,10 +71,12 @@ type Log struct {
 	chain      chain
 	head       Head
 	checkpoint []byte
-	recent     []*Commit // the last few commits, for the proofs that are asked for at once
-	broken     error     // why the ledger stopped
-	suspended  error     // why nothing is written for now: see Hold
-	certain    certain   // what Digest found last
+	recent     []*Commit     // the last few commits, for the proofs that are asked for at once
+	broken     error         // why the ledger stopped
+	suspended  error         // why nothing is written for now: see Hold
+	unsettled  error         // why the outcome of the commit under way is not known yet, once that takes long
+	doubt      chan struct{} // closed while unsettled is not nil
+	certain    certain       // what Digest found last
 
 	followed atomic.Int64 // commits of others adopted since Open
 
@@ -102,7 +104,7 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open ledger of %s: %w", cfg.Producer, err)
 	}
-	l := &Log{cfg: cfg, index: x, turn: make(chan struct{}, 1), closing: make(chan struct{}), waiting: newQueue(), rider: cfg.Rider}
+	l := &Log{cfg: cfg, index: x, turn: make(chan struct{}, 1), doubt: make(chan struct{}), closing: make(chan struct{}), waiting: newQueue(), rider: cfg.Rider}
 	trusted, err := l.find(ctx)
 	if err == nil {
 		err = l.checkClock()
@@ -195,6 +197,66 @@ func (l *Log) take(ctx context.Context) error {
 
 func (l *Log) release() { <-l.turn }
 
+// turnWait is how long the turn is waited for by those who only want to know what is new.
+const turnWait = 30 * time.Second
+
+// await is take for everybody but the sequencer, which has the turn for as long as the outcome of a commit is not known:
+// that may be for ever, and the other ledgers must not wait for this one. ErrBusy: not now; at once while the sequencer
+// says that it takes long, else after longest, where that is not zero.
+func (l *Log) await(ctx context.Context, longest time.Duration) error {
+	var late <-chan time.Time
+	if longest > 0 {
+		t := time.NewTimer(longest)
+		defer t.Stop()
+		late = t.C
+	}
+	select {
+	case l.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-l.inDoubt():
+	case <-late:
+	}
+	return l.busy()
+}
+
+// busy is ErrBusy, with what is known of why.
+func (l *Log) busy() error {
+	if why := l.Unsettled(); why != nil {
+		return fmt.Errorf("ledger of %s: %w: %w", l.cfg.Producer, ErrBusy, why)
+	}
+	return fmt.Errorf("ledger of %s: %w", l.cfg.Producer, ErrBusy)
+}
+
+// Unsettled returns why the outcome of the commit under way is not known yet, once it has been asked for many times: until
+// it is, no entry gets in, and nothing that others wrote is read. Nil else. What the ledger has can be read.
+func (l *Log) Unsettled() error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.unsettled
+}
+
+// inDoubt is closed while Unsettled says why.
+func (l *Log) inDoubt() <-chan struct{} {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.doubt
+}
+
+// unsettle says why the outcome of the commit under way is not known; nil, that it is.
+func (l *Log) unsettle(why error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case why != nil && l.unsettled == nil:
+		close(l.doubt)
+	case why == nil && l.unsettled != nil:
+		l.doubt = make(chan struct{})
+	}
+	l.unsettled = why
+}
+
 // Err returns why the ledger does not write: it stopped by itself, and is closed and opened anew, or Hold suspended it.
 // Nil while it runs.
 func (l *Log) Err() error {
@@ -282,7 +344,8 @@ func (l *Log) remember(c *Commit) {
 	l.recent = slices.Clone(l.recent[first:])
 }
 
-// Refresh reads and applies the commits that others wrote since. A read that misses calls it first.
+// Refresh reads and applies the commits that others wrote since. A read that misses calls it first. It waits for a commit
+// under way, but not without end (ErrBusy).
 func (l *Log) Refresh(ctx context.Context) error { return l.readOn(ctx, -1) }
 
 // Reach is Refresh for whoever knows that commit n was written, by a seal that covers it, and needs none behind it: what
@@ -296,7 +359,7 @@ func (l *Log) Reach(ctx context.Context, n int64) error {
 
 // readOn takes the turn and follows.
 func (l *Log) readOn(ctx context.Context, to int64) error {
-	if err := l.take(ctx); err != nil {
+	if err := l.await(ctx, turnWait); err != nil {
 		return err
 	}
 	defer l.release()

@@ -119,7 +119,7 @@ func (l *Log) marked(ctx context.Context, mark Head) (*Commit, error) {
 // nothing is written ([Log.Err], *Rollback or *Fork), and what is kept can be read. A later Hold that finds it lets
 // writing go on. An error that says nothing of what the bucket holds changes nothing.
 func (l *Log) Hold(ctx context.Context) error {
-	if err := l.take(ctx); err != nil {
+	if err := l.await(ctx, turnWait); err != nil {
 		return err
 	}
 	defer l.release()
@@ -255,7 +255,7 @@ func (l *Log) healing(ctx context.Context, read func() error) error {
 		return ErrClosed
 	default:
 	}
-	if err := l.take(ctx); err != nil {
+	if err := l.await(ctx, 0); err != nil {
 		return err
 	}
 	defer l.release()

@@ -24,7 +24,7 @@ func Stand(ctx context.Context, cfg Config) (l *Log, cause, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("ledger of %s: %w", cfg.Producer, err)
 	}
-	l = &Log{cfg: cfg, index: x, turn: make(chan struct{}, 1), closing: make(chan struct{}), waiting: newQueue(), cancel: func() {}}
+	l = &Log{cfg: cfg, index: x, turn: make(chan struct{}, 1), doubt: make(chan struct{}), closing: make(chan struct{}), waiting: newQueue(), cancel: func() {}}
 	l.reset(start(), emptyHead(), nil)
 	_, cause = l.find(ctx)
 	if ctx.Err() == nil && !errors.Is(cause, ErrNoMark) && !errors.Is(cause, ErrHeads) {
