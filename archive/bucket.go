@@ -245,13 +245,23 @@ func (w *audit) judgeRefusal(ctx context.Context, key string) error {
 		return w.unreadable(ctx, key, err)
 	}
 	var b paper.Body
-	id := path.Base(key)
-	if err != nil || canon.Unmarshal(text, &b) != nil || !w.isOwnRefusal(&b, id) || len(b.Time) < 4 || key != refusalKey(w.p.Code, b.Time[:4], id) {
+	id, _, _ := strings.Cut(path.Base(key), ".")
+	if err != nil || canon.Unmarshal(text, &b) != nil || !w.isOwnRefusal(&b, id) || len(b.Time) < 4 || !w.isRefusalKey(key, b.Time[:4], id) {
 		w.damage(key, "foreign", "", "oggetto estraneo al posto di un rifiuto")
 		return nil
 	}
 	w.orphan(key, b.Time, "rifiuto che il giornale non nomina ancora: resto di un versamento interrotto")
 	return nil
+}
+
+// isRefusalKey reports whether a refusal may lie under key.
+func (w *audit) isRefusalKey(key, year, id string) bool {
+	for attempt := 1; attempt <= refusalAttempts; attempt++ {
+		if key == refusalKey(w.p.Code, year, id, attempt) {
+			return true
+		}
+	}
+	return false
 }
 
 // isOwnRefusal recomputes the identifier.

@@ -200,8 +200,12 @@ func TestAPlantedRefusalIsNotTakenOver(t *testing.T) {
 	o := archivetest.Attach(t, store, filepath.Join(t.TempDir(), "state"), b.Keys())
 	other := o.MustOpen()
 	overwrite(t, fresh, key, planted)
-	if r, err := other.Submit(ctx, d.Submission(archivetest.Montesole)); err == nil {
-		t.Errorf("issued: %+v", r.Body)
+	r, err := other.Submit(ctx, d.Submission(archivetest.Montesole))
+	if err != nil || r.Body.Producer.Name == body.Producer.Name || r.Body.Key.Number != "5" {
+		t.Errorf("issued: %+v, %v", r, err)
+	}
+	if keys := inRoom(keysIn(t, fresh), archivetest.Montesole+"/refusals/"); len(keys) != 2 {
+		t.Errorf("got %q, want ours beside what was planted", keys)
 	}
 	mustAudit(t, other, archivetest.Montesole, paper.VerdictDamaged)
 }

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/marchesud/perenne/archive/ledger"
 	"github.com/marchesud/perenne/archive/paper"
 	"github.com/marchesud/perenne/policies"
+	"github.com/marchesud/perenne/storage/storagetest"
 )
 
 // described is a submission of one file under a description that change made of a good one.
@@ -133,6 +136,132 @@ func TestBeyondTheLimitNothingMoreIsRecorded(t *testing.T) {
 	}
 	mustSubmit(t, b, a, archivetest.Montesole, archivetest.Determina("7", "testo")) // what is right is accepted at any time
 	audited(t, a, archivetest.Montesole, paper.VerdictGood)
+}
+
+// withoutType is a policy that admits no determina.
+func withoutType(t testing.TB) *policies.Policy {
+	t.Helper()
+	base, err := policies.Builtin("comune")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := policies.Parse([]byte("name: montesole\ntypes:\n  determina: null\n"), base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// TestWhatAnotherDaemonTookInChargeIsNotRefused submits at one daemon, and at once at another whose policy does not admit
+// it: the first took it a moment ago, or while the refusal is on its way.
+func TestWhatAnotherDaemonTookInChargeIsNotRefused(t *testing.T) {
+	for _, meanwhile := range []bool{false, true} {
+		t.Run(fmt.Sprint(meanwhile), func(t *testing.T) {
+			t.Parallel()
+			m := storagetest.NewMem(t)
+			var refusing atomic.Pointer[func()]
+			m.OnPut = func(key string) (bool, error) {
+				if strings.Contains(key, "/refusals/") {
+					if f := refusing.Swap(nil); f != nil {
+						(*f)()
+					}
+				}
+				return true, nil
+			}
+			bench, a := twoOnOne(t, m, func(i int, c *archive.Config) {
+				if i == 1 {
+					c.Producers[0].Policy = withoutType(t)
+				}
+			})
+			d := archivetest.Determina("1", "testo")
+			var first *paper.Receipt
+			take := func() { first = accepted(t, a[0], mine, d) }
+			if meanwhile {
+				refusing.Store(&take)
+			} else {
+				take()
+			}
+			got, err := a[1].Submit(ctx, d.Submission(mine))
+			if err != nil || got.Refused() {
+				t.Fatalf("got %+v, %v, want the receipt", got, err)
+			}
+			if fixed(t, got) != fixed(t, first) {
+				t.Error("the receipt is another one")
+			}
+			if n := ofType(entries(t, bench[0], mine), ledger.SubmissionRefused); n != 0 {
+				t.Errorf("%d refusals are recorded, want none", n)
+			}
+			control, err := a[1].Submit(ctx, archivetest.Determina("2", "testo").Submission(mine))
+			if err != nil || !control.Refused() {
+				t.Errorf("control: another one of that type: got %+v, %v", control, err)
+			}
+			for i, b := range bench {
+				b.Close(a[i])
+			}
+		})
+	}
+}
+
+// TestWhatACrashLeftOfARefusalIsNotInTheWay dies with a refusal stored and not entered, and submits the same again: days
+// later, or when this archive says other things.
+func TestWhatACrashLeftOfARefusalIsNotInTheWay(t *testing.T) {
+	for name, change := range map[string]func(*clock, *archive.Config){
+		"at once":         func(*clock, *archive.Config) {},
+		"days later":      func(c *clock, _ *archive.Config) { c.advance(72 * time.Hour) },
+		"renamed":         func(_ *clock, cfg *archive.Config) { cfg.Producers[0].Name = "Comune di Montesole Terme" },
+		"renamed, later":  func(c *clock, cfg *archive.Config) { c.advance(72 * time.Hour); cfg.Producers[0].Name += " Terme" },
+		"of another year": func(c *clock, _ *archive.Config) { c.advance(366 * 24 * time.Hour) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, d := &clock{}, &death{label: "refusal.stored"}
+			m := storagetest.NewMem(t)
+			b := archivetest.New(t, m)
+			vary := func(cfg *archive.Config) {
+				cfg.Now, cfg.SealWait = c.now, time.Millisecond
+				d.arrange(cfg)
+			}
+			b.Vary = vary
+			a := b.MustOpen()
+			d.armed.Store(true)
+			dead := make(chan struct{})
+			go func() {
+				defer close(dead)
+				_, _ = a.Submit(ctx, faulty("1").Submission(mine))
+			}()
+			<-dead
+			b.Close(a)
+			if n := len(inRoom(m.Keys(), mine+"/refusals/")); n != 1 || d.armed.Load() {
+				t.Fatalf("%d refusals were left, want one", n)
+			}
+			b.Vary = func(cfg *archive.Config) {
+				vary(cfg)
+				change(c, cfg)
+			}
+			a = b.MustOpen()
+			r, err := a.Submit(ctx, faulty("1").Submission(mine))
+			if err != nil || !r.Refused() {
+				t.Fatalf("got %+v, %v, want a refusal", r, err)
+			}
+			proof, err := ledger.ParseProof([]byte(r.Proof), b.Trust.Ledgers)
+			if err != nil {
+				t.Fatal(err)
+			}
+			entered, err := time.Parse(ledger.TimeLayout, proof.Entry.Time)
+			if err == nil {
+				err = r.Body.Timely(entered)
+			}
+			if err != nil {
+				t.Errorf("the paper contradicts its entry: %v", err)
+			}
+			again, err := a.Submit(ctx, faulty("1").Submission(mine))
+			if err != nil || fixed(t, again) != fixed(t, r) {
+				t.Errorf("the same once more: got %v", err)
+			}
+			audited(t, a, mine, paper.VerdictGood)
+			b.Close(a)
+		})
+	}
 }
 
 // TestARefusalIsProvedByALaterCheckpoint has its seal cover a commit after its own.

@@ -55,9 +55,15 @@ func (a *Archive) submit(ctx context.Context, s Submission) (*paper.Receipt, err
 	// Look up, as a courtesy: the commit below decides. What was taken in charge once is so for good, whatever
 	// the policy says today.
 	generation, known, taken := a.lookUp(ctx, p, in)
+	if known == nil && policies.Refused(in.findings) {
+		// A refusal says that nothing was taken in charge: another daemon may just have done so, under another policy.
+		if err := p.ledger().Refresh(ctx); err != nil {
+			return nil, fail(Unavailable, "submit", p.Code, err)
+		}
+		generation, known, taken = a.lookUp(ctx, p, in)
+	}
 	if known != nil {
-		a.sealer.wait(ctx, p.Code, known.Index)
-		return a.again(ctx, p, *known)
+		return a.inCharge(ctx, p, *known)
 	}
 
 	// Admit.
@@ -100,6 +106,12 @@ func (a *Archive) submit(ctx context.Context, s Submission) (*paper.Receipt, err
 		return a.again(ctx, p, rec)
 	}
 	return a.receipt(ctx, p, rec, &in.body)
+}
+
+// inCharge answers a submission that was taken in charge before.
+func (a *Archive) inCharge(ctx context.Context, p *producer, rec catalog.Record) (*paper.Receipt, error) {
+	a.sealer.wait(ctx, p.Code, rec.Index)
+	return a.again(ctx, p, rec)
 }
 
 // atWork runs what keeps a processor busy and waits for nobody, for no more submissions at once than there are
