@@ -133,10 +133,7 @@ func TestAVoidSealWhoseObjectIsGoneIsDamage(t *testing.T) {
 func TestASealOfOursIsNotVoid(t *testing.T) {
 	m := storagetest.NewMem(t)
 	b := archivetest.New(t, m)
-	a := b.MustOpen()
-	mustSubmit(t, b, a, mine, archivetest.Determina("1", "testo"))
-	b.Close(a)
-	n := int64(len(inRoom(m.Keys(), "evidence/")))
+	n := severalSeals(t, b, m)
 	last, err := seal.Parse(m.Bytes(seal.Key(n - 1)))
 	if err != nil {
 		t.Fatal(err)
@@ -144,7 +141,7 @@ func TestASealOfOursIsNotVoid(t *testing.T) {
 	last.Number, last.Previous = n, sha256.Sum256(nil)
 	m.Plant(seal.Key(n), last.Marshal())
 	b.Vary = func(c *archive.Config) { c.SealEvery = time.Hour }
-	a = b.MustOpen()
+	a := b.MustOpen()
 	mustAccept(t, a, mine, "2")
 	if err := a.VoidSeal(ctx, n); archive.KindOf(err) != archive.Invalid || !strings.Contains(err.Error(), "over ledgers of this archive") {
 		t.Errorf("got %v, want invalid", err)
@@ -163,6 +160,20 @@ type halted struct {
 	put, get atomic.Pointer[func(key string) (bool, error)] // as OnPut and OnGet of the store, to be set while it is used
 }
 
+// severalSeals submits until there is more than one seal, and tells how many there are: one may cover all that came before
+// it, and under another number the first has other leaves than those it was made over.
+func severalSeals(t *testing.T, b *archivetest.Bench, m *storagetest.Mem) int64 {
+	t.Helper()
+	for i := 0; ; i++ {
+		a := b.MustOpen()
+		mustSubmit(t, b, a, mine, archivetest.Determina(fmt.Sprint(1+100*i), "testo"))
+		b.Close(a)
+		if n := len(inRoom(m.Keys(), "evidence/")); n > 1 {
+			return int64(n)
+		}
+	}
+}
+
 func halt(t *testing.T) *halted {
 	t.Helper()
 	h := &halted{Mem: storagetest.NewMem(t)}
@@ -175,10 +186,7 @@ func halt(t *testing.T) *halted {
 	h.OnPut = func(key string) (bool, error) { return ask(&h.put, key) }
 	h.OnGet = func(key string) (bool, error) { return ask(&h.get, key) }
 	h.b = archivetest.New(t, h.Mem)
-	h.a = h.b.MustOpen()
-	mustSubmit(t, h.b, h.a, mine, archivetest.Determina("1", "testo"))
-	h.b.Close(h.a)
-	h.n = int64(len(inRoom(h.Keys(), "evidence/")))
+	h.n = severalSeals(t, h.b, h.Mem)
 	var err error
 	if h.theirs, err = seal.Parse(h.Bytes(seal.Key(h.n - 1))); err != nil {
 		t.Fatal(err)
