@@ -30,7 +30,7 @@ const (
 	lockPause = 2 * time.Millisecond
 	// lockBatch is how many commits, or seals, are done between two writings of the note.
 	lockBatch = 256
-	// maxFailed is how many locks may fail to be extended before a round is given up.
+	// maxFailed is how many locks may fail to be looked at, or extended, before a round is given up.
 	maxFailed = 100
 )
 
@@ -109,7 +109,7 @@ func (a *Archive) ExtendLocks(ctx context.Context) (LockRound, error) {
 		a.cfg.Log.Error("locks were missing or short: somebody shortened them, or no daemon ran for long", slog.Int64("objects", r.done.Short), slog.Int64("extended", r.done.Extended))
 	}
 	if r.failed > 0 && errs == nil {
-		errs = fmt.Errorf("%d locks could not be extended", r.failed)
+		errs = fmt.Errorf("%d locks could not be looked at or extended, of which: %w", r.failed, errors.Join(r.why...))
 	}
 	if errs == nil {
 		a.lockRound.Store(&lastRound{r.done, r.now})
@@ -130,7 +130,8 @@ type locking struct {
 	now    time.Time
 	done   LockRound
 	asked  map[string]bool // keys/ that were seen to
-	failed int             // locks that could not be extended
+	failed int             // locks that could not be looked at, or extended
+	why    []error         // the first of them
 }
 
 // lockNote says until when what belongs to numbers (commits, seals) is locked at least: stretches, from 0 on.
@@ -175,8 +176,8 @@ func (n *lockNote) due(size int64, half time.Time) (first, end int64, ok bool) {
 	return at, min(size, at+lockBatch), at < size
 }
 
-// set notes a batch that was looked at, and writes the note.
-func (n *lockNote) set(first, end int64, until time.Time) error {
+// set notes what was looked at.
+func (n *lockNote) set(first, end int64, until time.Time) {
 	var next []lockStretch
 	add := func(s lockStretch) {
 		switch last := len(next) - 1; {
@@ -195,6 +196,9 @@ func (n *lockNote) set(first, end int64, until time.Time) error {
 		add(lockStretch{max(s.First, end), s.End, s.Until})
 	}
 	n.Stretches = next
+}
+
+func (n *lockNote) write() error {
 	b, err := json.Marshal(n)
 	if err != nil {
 		return err
@@ -215,27 +219,40 @@ func (r *locking) stretches(ctx context.Context, name string, size int64, look f
 			return nil
 		}
 		least := r.now.Add(r.a.cfg.LockHorizon)
+		var again []int64 // what could not be locked any longer: it comes again tomorrow, not at once, and by itself
 		for n := first; n < end; n++ {
 			until, err := look(ctx, n)
-			if err != nil {
+			switch {
+			case err != nil:
 				return err
-			}
-			if until.Before(least) {
+			case until.Before(half):
+				again = append(again, n)
+			case until.Before(least):
 				least = until
 			}
 		}
-		// What could not be locked any longer comes again tomorrow, not at once.
-		if err := note.set(first, end, maxTime(least, half)); err != nil {
+		note.set(first, end, least)
+		for _, n := range again {
+			note.set(n, n+1, half)
+		}
+		if err := note.write(); err != nil {
 			return fmt.Errorf("note of locks: %w", err)
 		}
 	}
 }
 
-func maxTime(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
+// pass notes that one lock could not be looked at, or extended: the others do not wait for it, and it comes again tomorrow.
+// An error ends the round: too many failed, or ctx has ended.
+func (r *locking) pass(ctx context.Context, err error) error {
+	const named = 10
+	if r.failed++; r.failed > maxFailed || ctx.Err() != nil {
+		return err
 	}
-	return b
+	if r.failed <= named {
+		r.why = append(r.why, err)
+	}
+	r.a.cfg.Log.Error("lock not looked at, or not extended", slog.Any("err", err))
+	return nil
 }
 
 // ledger looks at the commits of one producer and what they name.
@@ -246,7 +263,7 @@ func (r *locking) ledger(ctx context.Context, p *producer, log *ledger.Log) erro
 			return r.now, nil // the audit names it; once it is repaired what it names is looked at, the next day
 		}
 		if err != nil {
-			return time.Time{}, err
+			return r.now, r.pass(ctx, fmt.Errorf("what commit %s names: %w", ledger.Key(p.Code, n), err))
 		}
 		size := int64(len(c.Bytes))
 		if c.Void {
@@ -316,8 +333,8 @@ func (r *locking) key(ctx context.Context, name string) error {
 	return err
 }
 
-// object looks at one object and extends its lock when it must. It returns the end of the lock. An object that is not
-// there is the audit's to name; size -1 is not known.
+// object looks at one object and extends its lock when it must. It returns the end of the lock: now, where that is not
+// known. An object that is not there is the audit's to name; size -1 is not known.
 func (r *locking) object(ctx context.Context, key string, size int64, sum string, end time.Time) (time.Time, error) {
 	far := r.now.Add(r.a.cfg.LockHorizon)
 	o, err := r.a.cfg.Store.Stat(ctx, key)
@@ -325,7 +342,7 @@ func (r *locking) object(ctx context.Context, key string, size int64, sum string
 		return far, nil
 	}
 	if err != nil {
-		return far, err
+		return r.now, r.pass(ctx, fmt.Errorf("look at lock of %s: %w", key, err))
 	}
 	v := o.Versions[0]
 	if several(o.Versions) {
@@ -334,7 +351,7 @@ func (r *locking) object(ctx context.Context, key string, size int64, sum string
 			return far, nil
 		}
 		if err != nil {
-			return far, err
+			return r.now, r.pass(ctx, fmt.Errorf("look at lock of %s, which has several versions: %w", key, err))
 		}
 		for _, other := range o.Versions {
 			if other.ID == m.id {
@@ -355,12 +372,7 @@ func (r *locking) object(ctx context.Context, key string, size int64, sum string
 		return v.RetainUntil, nil
 	}
 	if err := r.locker.Extend(ctx, key, v.ID, want); err != nil {
-		err = fmt.Errorf("extend lock of %s: %w", key, err)
-		if r.failed++; r.failed > maxFailed || ctx.Err() != nil {
-			return v.RetainUntil, err
-		}
-		r.a.cfg.Log.Error("lock not extended", slog.Any("err", err)) // the others do not wait for it
-		return v.RetainUntil, nil
+		return v.RetainUntil, r.pass(ctx, fmt.Errorf("extend lock of %s: %w", key, err))
 	}
 	r.done.Extended++
 	select {

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -318,4 +320,73 @@ func TestWhatADamagedCommitNamesIsLookedAtTheDayItIsMended(t *testing.T) {
 		t.Errorf("no lock a day later: %v", err)
 	}
 	b.Close(a)
+}
+
+// TestWhatIsNotGivenHoldsUpNoOtherLock has the store not give a commit, not say anything of an object, or not give the one
+// of two versions that is meant, in the first batch of commits, and runs a round a day for a year. What is given is not looked
+// at again each day on that account.
+func TestWhatIsNotGivenHoldsUpNoOtherLock(t *testing.T) {
+	const batch = 256
+	for name, hurt := range map[string]func(m *storagetest.Mem, commit, object string, deny *atomic.Pointer[string]) (told string){
+		"commit not given": func(m *storagetest.Mem, commit, _ string, _ *atomic.Pointer[string]) string {
+			m.Rot(commit)
+			return commit
+		},
+		"object not looked at": func(_ *storagetest.Mem, _, object string, deny *atomic.Pointer[string]) string {
+			deny.Store(&object)
+			return object
+		},
+		"version not given": func(m *storagetest.Mem, _, object string, _ *atomic.Pointer[string]) string {
+			other := make([]byte, len(m.Bytes(object)))
+			m.Rot(object)
+			m.Plant(object, other)
+			return object
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := &clock{}
+			m := storagetest.NewMem(t)
+			m.Now = c.now
+			var deny atomic.Pointer[string]
+			m.OnStat = func(key string) error {
+				if k := deny.Load(); k != nil && *k == key {
+					return errors.New("503")
+				}
+				return nil
+			}
+			b := archivetest.New(t, m)
+			b.Vary = func(cfg *archive.Config) { cfg.Now, cfg.AuditTick = c.now, 0 }
+			a := b.MustOpen()
+			first := mustSubmit(t, b, a, mine, archivetest.Determina("1", "testo"))
+			log, err := a.Ledger(mine)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range holds(batch + 10) {
+				if _, err := log.Append(ctx, ledger.Pending{Entry: e}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			last := keyWith(m, mustSubmit(t, b, a, mine, archivetest.Determina("2", "testo")).Body.Package)
+			commits := inRoom(m.Keys(), mine+"/ledger/")
+			if len(commits) <= batch {
+				t.Fatalf("got %d commits, want more than a batch", len(commits))
+			}
+			told := hurt(m, commits[3], keyWith(m, first.Body.Package), &deny)
+			for day := range 365 {
+				round, err := a.ExtendLocks(ctx)
+				if err == nil || !strings.Contains(err.Error(), told) {
+					t.Fatalf("day %d: got %v, want %s named", day, err, told)
+				}
+				if most := round.Extended + 10; round.Looked > most && day > 0 {
+					t.Fatalf("day %d: %d were looked at, want at most %d", day, round.Looked, most)
+				}
+				if until := lockOf(t, m, last); until.Before(c.now().Add(horizon / 3)) {
+					t.Fatalf("day %d: the last package is locked only until %v", day, until.Sub(c.now()))
+				}
+				c.advance(24 * time.Hour)
+			}
+			b.Close(a)
+		})
+	}
 }
