@@ -30,14 +30,15 @@ type producer struct {
 	adopted  bool                              // it stands in the ledger
 	reread   *rereading
 	repairs  repairs
-	bundling sync.Mutex   // held while a search bundle is put behind its commit
-	lossSaid atomic.Int64 // of putAgain, what a report has said
-	owed     *owedBundle  // the one that the store did not take; nil otherwise. Under bundling
+	turn     chan struct{} // held by whoever opens the ledger again, or mends it: see take
+	bundling sync.Mutex    // held while a search bundle is put behind its commit
+	lossSaid atomic.Int64  // of putAgain, what a report has said
+	owed     *owedBundle   // the one that the store did not take; nil otherwise. Under bundling
 }
 
 // openProducer opens one ledger. Whatever is wrong with it stops this producer and no other.
 func (a *Archive) openProducer(ctx context.Context, cfg Producer) {
-	p := &producer{Producer: cfg, arriving: map[string]searchRecord{}, ahead: map[int64]map[string]searchRecord{}, lastSeal: -1}
+	p := &producer{Producer: cfg, arriving: map[string]searchRecord{}, ahead: map[int64]map[string]searchRecord{}, lastSeal: -1, turn: make(chan struct{}, 1)}
 	p.reread = openRereading(filepath.Join(a.cfg.State, "reread-"+p.Code))
 	a.producers[p.Code] = p
 	if err := a.run(ctx, p); err != nil {
@@ -195,26 +196,50 @@ func (a *Archive) revive(ctx context.Context) {
 		}
 		for _, code := range a.Producers() {
 			p := a.producers[code]
-			log, why := p.state()
-			if why == nil {
+			if p.why() == nil {
 				_ = a.bundled(ctx, p) // it logs what it cannot
-			}
-			if why == nil || !passing(why) {
 				continue
 			}
-			if log != nil {
-				if err := log.Close(); err != nil {
-					a.cfg.Log.Warn("stopped ledger not closed cleanly", slog.String("producer", code), slog.Any("err", err))
-				}
-			}
-			if err := a.run(ctx, p); err != nil {
-				a.cfg.Log.Warn("producer still stands still", slog.String("producer", code), slog.Any("err", err))
-				continue
-			}
-			a.cfg.Log.Info("producer goes on", slog.String("producer", code))
+			a.reopen(ctx, p)
 		}
 	}
 }
+
+// reopen opens the ledger of a producer that stands still again, unless somebody mends it.
+func (a *Archive) reopen(ctx context.Context, p *producer) {
+	select {
+	case p.turn <- struct{}{}:
+		defer p.release()
+	default:
+		return
+	}
+	log, why := p.state()
+	if why == nil || !passing(why) { // mended meanwhile
+		return
+	}
+	if log != nil {
+		if err := log.Close(); err != nil {
+			a.cfg.Log.Warn("stopped ledger not closed cleanly", slog.String("producer", p.Code), slog.Any("err", err))
+		}
+	}
+	if err := a.run(ctx, p); err != nil {
+		a.cfg.Log.Warn("producer still stands still", slog.String("producer", p.Code), slog.Any("err", err))
+		return
+	}
+	a.cfg.Log.Info("producer goes on", slog.String("producer", p.Code))
+}
+
+// take waits for the turn to open the ledger again, or to mend it: two that are open would write to one local index.
+func (p *producer) take(ctx context.Context) error {
+	select {
+	case p.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (p *producer) release() { <-p.turn }
 
 // passing reports whether a reason to stand still may pass by itself.
 func passing(err error) bool {

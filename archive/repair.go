@@ -124,6 +124,10 @@ func (r *repair) asks(key string) bool {
 
 // commits mends the ledger itself, then opens it.
 func (r *repair) commits(ctx context.Context) error {
+	if err := r.p.take(ctx); err != nil {
+		return err
+	}
+	defer r.p.release()
 	log, why := r.p.state()
 	if log != nil && why != nil { // it ran, and stopped
 		if err := log.Close(); err != nil {
@@ -648,6 +652,10 @@ func (a *Archive) VoidCommit(ctx context.Context, code string, n int64) error {
 	if !a.writable() {
 		return fail(ReadOnly, "void", code, errReadOnly)
 	}
+	if err := p.take(ctx); err != nil {
+		return fail(Unavailable, "void", code, err)
+	}
+	defer p.release()
 	log, why := p.state()
 	if log != nil && why == nil {
 		return fail(Invalid, "void", code, fmt.Errorf("the ledger runs, up to commit %d", log.Head().Number))

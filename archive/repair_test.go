@@ -9,9 +9,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/marchesud/perenne/archive"
 	"github.com/marchesud/perenne/archive/archivetest"
@@ -523,6 +525,66 @@ func TestARepairDoesNotChooseABranch(t *testing.T) {
 		t.Errorf("submit: got %v, want unavailable", err)
 	}
 	b.Close(a)
+}
+
+// waiting is a copy that gives nothing before it is told to.
+type waiting struct {
+	copies
+	asked, give chan struct{}
+}
+
+func (w *waiting) Recall(ctx context.Context, key string, sum [32]byte) (io.ReadCloser, error) {
+	select {
+	case w.asked <- struct{}{}:
+	default:
+	}
+	<-w.give
+	return w.copies.Recall(ctx, key, sum)
+}
+
+// openLedgers counts the ledgers that are open for writing in this process.
+func openLedgers() int {
+	stacks := make([]byte, 16<<20)
+	return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "ledger.(*Log).sequence(")
+}
+
+// TestALedgerThatIsMendedIsNotOpenedBesides has a copy take its time over the commit for which a ledger stands still, which
+// the store gives again meanwhile: while it is mended nobody else opens it, and afterwards one is open.
+func TestALedgerThatIsMendedIsNotOpenedBesides(t *testing.T) {
+	before := openLedgers()
+	m := storagetest.NewMem(t)
+	b := archivetest.New(t, m)
+	a := b.MustOpen()
+	mustSubmit(t, b, a, mine, archivetest.Determina("1", "testo"))
+	b.Close(a)
+	commits := inRoom(m.Keys(), mine+"/ledger/")
+	last := commits[len(commits)-1]
+	from := &waiting{copyAll(m), make(chan struct{}, 1), make(chan struct{})}
+	m.Rot(last)
+	a = b.MustOpen()
+	done := make(chan error, 1)
+	go func() {
+		done <- a.Repair(ctx, archive.RepairRequest{Producer: mine, From: []storage.Keeper{from}}, func(archive.Repaired) {})
+	}()
+	<-from.asked
+	m.Unrot(last)
+	const tick = 5 * time.Second
+	for end := time.Now().Add(tick + tick/5); time.Now().Before(end); time.Sleep(tick / 50) {
+		if strings.Contains(b.Logs.String(), "producer goes on") {
+			t.Error("the ledger was opened while it was being mended")
+			break
+		}
+	}
+	close(from.give)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	mustSubmit(t, b, a, mine, archivetest.Determina("2", "testo"))
+	mustAudit(t, a, mine, paper.VerdictGood)
+	b.Close(a)
+	if after := openLedgers(); after != before {
+		t.Errorf("%d ledgers are open after the archive was closed, %d before it was opened", after, before)
+	}
 }
 
 // TestARepairLeavesOtherProducersAlone asks for a key of another one, under which only a delete marker lies.
