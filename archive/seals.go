@@ -332,22 +332,21 @@ func (s *sealer) one(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return s.make(ctx, began, nil)
-}
-
-// make makes the seal that follows the last one known, behind void numbers, in an attempt that began then.
-func (s *sealer) make(ctx context.Context, began time.Time, voids []seal.Void) (bool, error) {
-	a := s.a
-	n, leaves, tree, err := s.next(ctx, voids)
+	n, leaves, tree, err := s.next(ctx, nil)
 	if err != nil || len(n.Ranges) == 0 {
 		return false, err
 	}
+	return true, s.make(ctx, began, n, leaves, tree)
+}
 
+// make gives the next seal its token and puts it, in an attempt that began then.
+func (s *sealer) make(ctx context.Context, began time.Time, n *seal.Seal, leaves [][32]byte, tree *evidence.Tree) (err error) {
+	a := s.a
 	a.crash("seal.due")
 	// Token. A crash here leaves nothing; the token is dropped.
 	start := a.cfg.Now()
 	if n.Token, err = a.cfg.Timestamper.Timestamp(ctx, n.Root); err != nil {
-		return false, fmt.Errorf("timestamp: %w", err)
+		return fmt.Errorf("timestamp: %w", err)
 	}
 	a.metrics.timestamps.Observe(a.cfg.Now().Sub(start).Seconds())
 	a.noteToken(n.Token)
@@ -360,23 +359,23 @@ func (s *sealer) make(ctx context.Context, began time.Time, voids []seal.Void) (
 		a.metrics.dropped.Inc()
 		err := s.overtaken(ctx, n.Number)
 		s.took(a.cfg.Now().Sub(began), true)
-		return true, err
+		return err
 	}
 	if err != nil {
-		return false, err
+		return err
 	}
 	a.crash("seal.stored")                             // leaves a seal that the next start reads
 	if st, err := a.newSealTree(n, tree); err == nil { // whoever waits for the seal needs its tree at once
 		a.trees.keep(n.Number, st)
 	}
 	if err := a.seals.Add(n, object); err != nil {
-		return false, err
+		return err
 	}
 	a.crash("seal.noted")
 	a.keepLeaves(n.Number, leaves)
 	a.metrics.seals.Set(float64(n.Number))
 	s.took(a.cfg.Now().Sub(began), false)
-	return true, nil
+	return nil
 }
 
 // sayDoubt says once that the mark of the seals is not whole.

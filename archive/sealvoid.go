@@ -52,19 +52,27 @@ func (s *sealer) void(ctx context.Context, n int64) error {
 	case head != n-1:
 		return fmt.Errorf("%w: the seals do not stand still at %d, but at %d: %w", errNotVoid, n, head+1, cause)
 	}
-	voids, err := s.foreign(ctx, n)
+	voids, lie, err := s.foreign(ctx, n)
 	if err != nil {
 		return err
 	}
 	if len(voids) == 0 {
 		return fmt.Errorf("%w: nothing lies under number %d; the seals stand still for another reason: %w", errNotVoid, n, cause)
 	}
-	made, err := s.make(ctx, s.a.cfg.Now(), voids)
+	next, leaves, tree, err := s.next(ctx, voids)
 	if err != nil {
 		return err
 	}
-	if !made {
+	if len(next.Ranges) == 0 {
 		return fmt.Errorf("%w: nothing waits for a seal; an audit, or the next submission, does", errNotVoid)
+	}
+	for _, v := range lie {
+		if err := s.lock(ctx, v); err != nil {
+			return err
+		}
+	}
+	if err := s.make(ctx, s.a.cfg.Now(), next, leaves, tree); err != nil {
+		return err
 	}
 	if !s.a.seals.Void(n) { // the number behind was lost, and seal n read
 		return fmt.Errorf("%w: seal %d came meanwhile", errNotVoid, n)
@@ -88,25 +96,23 @@ func (s *sealer) again(ctx context.Context, n int64) error {
 	return nil
 }
 
-// foreign tells what lies under n and the numbers behind it, and locks it when it knows it all.
-func (s *sealer) foreign(ctx context.Context, n int64) ([]seal.Void, error) {
-	var voids []seal.Void
-	var lie []storage.Version
+// foreign tells what lies under n and the numbers behind it: the newest of each by its digest, and every version.
+func (s *sealer) foreign(ctx context.Context, n int64) (voids []seal.Void, lie []storage.Version, err error) {
 	for at := n; ; at++ {
 		if at == n+seal.MaxVoids {
-			return nil, fmt.Errorf("%w: more than %d numbers are taken", errNotVoid, seal.MaxVoids)
+			return nil, nil, fmt.Errorf("%w: more than %d numbers are taken", errNotVoid, seal.MaxVoids)
 		}
 		key := seal.Key(at)
 		there, err := s.under(ctx, at)
 		if errors.Is(err, errLarge) || errors.Is(err, storage.ErrNotFound) { // then its digest is not known
-			return nil, fmt.Errorf("%w: %w", errNotVoid, err)
+			return nil, nil, fmt.Errorf("%w: %w", errNotVoid, err)
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if there.nothing {
 			if err := s.noneBehind(ctx, at-1); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			break
 		}
@@ -115,20 +121,15 @@ func (s *sealer) foreign(ctx context.Context, n int64) ([]seal.Void, error) {
 		}
 		switch {
 		case there.ours != nil && at > n:
-			return nil, fmt.Errorf("%w: %s is a seal of this archive that goes on from seal %d: look for that one, a repair puts it back", errNotVoid, key, there.seal.After())
+			return nil, nil, fmt.Errorf("%w: %s is a seal of this archive that goes on from seal %d: look for that one, a repair puts it back", errNotVoid, key, there.seal.After())
 		case there.ours != nil:
-			return nil, fmt.Errorf("%w: %s is a seal over ledgers of this archive", errNotVoid, key)
+			return nil, nil, fmt.Errorf("%w: %s is a seal over ledgers of this archive", errNotVoid, key)
 		case len(there.foreign) == 0:
-			return nil, fmt.Errorf("%w: only a delete marker lies under %s: a repair of that key removes it", errNotVoid, key)
+			return nil, nil, fmt.Errorf("%w: only a delete marker lies under %s: a repair of that key removes it", errNotVoid, key)
 		}
 		voids, lie = append(voids, seal.Void{Number: at, SHA256: there.newest}), append(lie, there.foreign...)
 	}
-	for _, v := range lie {
-		if err := s.lock(ctx, v); err != nil {
-			return nil, err
-		}
-	}
-	return voids, nil
+	return voids, lie, nil
 }
 
 // lying is what lies under the number of a seal.

@@ -129,6 +129,25 @@ func TestAVoidSealWhoseObjectIsGoneIsDamage(t *testing.T) {
 	b.Close(a)
 }
 
+// TestNothingIsLockedWhereNothingWaitsForASeal has what lies under the next number called void in an archive where all is
+// sealed.
+func TestNothingIsLockedWhereNothingWaitsForASeal(t *testing.T) {
+	m := storagetest.NewMem(t)
+	b := archivetest.New(t, m)
+	a := b.MustOpen()
+	mustSubmit(t, b, a, mine, archivetest.Determina("1", "testo"))
+	rest(t, a)
+	key := seal.Key(a.Status(ctx).Seal + 1)
+	m.Plant(key, []byte("altro"))
+	if err := a.VoidSeal(ctx, a.Status(ctx).Seal+1); archive.KindOf(err) != archive.Invalid || !strings.Contains(err.Error(), "nothing waits") {
+		t.Errorf("got %v, want invalid", err)
+	}
+	if until := lockOf(t, m, key); !until.IsZero() {
+		t.Errorf("the object is locked until %v", until)
+	}
+	b.Close(a)
+}
+
 // TestASealOfOursIsNotVoid has another machine's seal, that follows nothing this one knows, lie where the next one goes.
 func TestASealOfOursIsNotVoid(t *testing.T) {
 	m := storagetest.NewMem(t)
