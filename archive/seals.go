@@ -27,6 +27,7 @@ type sealer struct {
 
 	making sync.Mutex // held by whoever makes a seal
 	alone  bool       // it was made sure, since the start, that no seal lies behind the last one read; guarded by making
+	put    *int64     // number of the seal that was put, or may have been, and was not seen alone yet; guarded by making
 
 	mu    sync.Mutex
 	ended chan struct{}     // closed and replaced when an attempt has ended
@@ -354,8 +355,10 @@ func (s *sealer) make(ctx context.Context, began time.Time, n *seal.Seal, leaves
 
 	// Put, conditionally: after it the seal is there for everybody. Who loses the number drops its token.
 	object := n.Marshal()
+	s.put = &n.Number
 	err = a.put(ctx, seal.Key(n.Number), object, sha256.Sum256(object))
 	if errors.Is(err, storage.ErrExists) {
+		s.put = nil
 		a.metrics.dropped.Inc()
 		err := s.overtaken(ctx, n.Number)
 		s.took(a.cfg.Now().Sub(began), true)
@@ -364,8 +367,17 @@ func (s *sealer) make(ctx context.Context, began time.Time, n *seal.Seal, leaves
 	if err != nil {
 		return err
 	}
-	a.crash("seal.stored")                             // leaves a seal that the next start reads
-	if st, err := a.newSealTree(n, tree); err == nil { // whoever waits for the seal needs its tree at once
+	a.crash("seal.stored") // leaves a seal that the next start reads
+	// Whoever waits for the seal needs its tree at once: it is made while the store tells whether the seal is alone.
+	var st *sealTree
+	var making sync.WaitGroup
+	making.Go(func() { st, _ = a.newSealTree(n, tree) }) // without it the tree is made when it is asked for
+	err = s.seenAlone(ctx)
+	making.Wait()
+	if err != nil {
+		return err
+	}
+	if st != nil {
 		a.trees.keep(n.Number, st)
 	}
 	if err := a.seals.Add(n, object); err != nil {
@@ -473,6 +485,9 @@ func (s *sealer) leave(code string, err error) {
 
 // refreshSeals reads the seals that other daemons have made.
 func (a *Archive) refreshSeals(ctx context.Context) error {
+	if err := a.sealsFork(); err != nil {
+		return err
+	}
 	err := a.seals.Refresh(ctx)
 	a.metrics.seals.Set(float64(a.seals.Head().Number))
 	return err

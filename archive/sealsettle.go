@@ -18,6 +18,9 @@ var errBehind = errors.New("seals are missing")
 // later lie one behind the other, so it costs one listing at the start, and none a seal. making is held, or nobody makes
 // seals yet.
 func (s *sealer) settle(ctx context.Context) error {
+	if err := errors.Join(s.a.sealsFork(), s.seenAlone(ctx)); err != nil {
+		return err
+	}
 	if err := s.a.seals.Settle(ctx); err != nil || s.alone {
 		return err
 	}

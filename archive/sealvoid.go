@@ -43,6 +43,8 @@ func (s *sealer) void(ctx context.Context, n int64) error {
 	cause := s.settle(ctx)
 	head := s.a.seals.Head().Number
 	switch {
+	case errors.Is(cause, errSealsFork):
+		return fmt.Errorf("%w: %w", errNotVoid, cause)
 	case n == 0:
 		return fmt.Errorf("%w: the seals cannot begin behind a void number; use an empty bucket", errNotVoid)
 	case cause == nil && head >= n:
