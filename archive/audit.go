@@ -128,6 +128,7 @@ type audit struct {
 	beside   []stray               // of an audit that lists no bucket: named when the walk has ended
 	repaired map[[16]byte]struct{} // keys of objects that were put back
 	loose    bool                  // a lock was missing or short
+	locks    *toldLocks            // the store that commits and seals are read from
 }
 
 func newAudit(a *Archive, p *producer, s Scope) (*audit, error) {
@@ -141,6 +142,7 @@ func newAudit(a *Archive, p *producer, s Scope) (*audit, error) {
 		against: make([]bool, len(s.Against)), rollback: "none", met: -1, expected: map[[16]byte]struct{}{}, keys: newHolders(), clear: newClearKeys(),
 		live: map[string]struct{}{}, lost: map[string]bool{}, sealed: map[int64]namedSeal{}, voids: map[string]string{},
 		bad: map[[16]byte]struct{}{}, astray: map[[16]byte]string{}, repaired: map[[16]byte]struct{}{},
+		locks: &toldLocks{Store: a.cfg.Store},
 	}
 	w.scope.IDs = slices.DeleteFunc(slices.Clone(s.IDs), func(id string) bool {
 		_, twice := w.ids[id]
@@ -246,7 +248,7 @@ func (w *audit) readLedger(ctx context.Context) error {
 	w.signers.asked = from == 0
 	pool := newReaders(w)
 	defer pool.end()
-	commits := ledger.Walk(ctx, w.a.cfg.Store, w.p.Code, w.a.cfg.Trust.Ledgers, from, to)
+	commits := ledger.Walk(ctx, w.locks, w.p.Code, w.a.cfg.Trust.Ledgers, from, to)
 	if from > 0 {
 		// Roots of a range can only be recomputed by a ledger that knows what is before it.
 		commits = w.p.ledger().Walk(ctx, from, to)
@@ -328,6 +330,7 @@ func (w *audit) readCommit(ctx context.Context, c *ledger.Commit, pool *readers)
 	w.head = ledger.Head{Number: c.Number, Size: c.Size, Root: c.Root, Commit: c.SHA256}
 	w.meet(c)
 	w.checkSigner(c)
+	w.checkCommitLock(c.Number)
 	for i, e := range c.Entries {
 		index := c.First + int64(i)
 		w.noteEntry(c, e)

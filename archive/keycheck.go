@@ -52,7 +52,7 @@ func (w *audit) checkKeys(ctx context.Context) error {
 		return err
 	}
 	k.missing()
-	return nil
+	return k.locks(ctx)
 }
 
 // meant is the version whose content is what the name says. An error says that none of those that were read is, and that
@@ -94,6 +94,22 @@ func (k *keyCheck) judge(ctx context.Context, key string) error {
 		w.damageOrDoubt(key, "foreign", "", "chiave o certificato che nessun giornale e nessuna configurazione nomina")
 	}
 	k.there[name] = true
+	return nil
+}
+
+// locks looks at the locks of what lies under keys/ and is needed.
+func (k *keyCheck) locks(ctx context.Context) error {
+	if _, dated := k.w.a.cfg.Store.(storage.Locker); !dated {
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(k.there)) {
+		if _, live := k.w.live[name]; !k.there[name] || !live && !k.inUse[name] {
+			continue
+		}
+		if err := k.w.checkKeyLock(ctx, name); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -7,10 +7,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/marchesud/perenne/archive/ledger"
@@ -30,6 +32,8 @@ const (
 	lockPause = 2 * time.Millisecond
 	// lockBatch is how many commits, or seals, are done between two writings of the note.
 	lockBatch = 256
+	// lockedSeals is the name of the note of the seals, beside those of the producers.
+	lockedSeals = "seals"
 	// maxFailed is how many locks may fail to be looked at, or extended, before a round is given up.
 	maxFailed = 100
 )
@@ -101,7 +105,7 @@ func (a *Archive) ExtendLocks(ctx context.Context) (LockRound, error) {
 			errs = errors.Join(errs, a.relockDue(code), r.ledger(ctx, a.producers[code], log))
 		}
 	}
-	errs = errors.Join(errs, r.seals(ctx), r.keys(ctx))
+	errs = errors.Join(errs, a.relockDue(lockedSeals), r.seals(ctx), r.keys(ctx))
 	a.metrics.locksExtended.Add(float64(r.done.Extended))
 	a.metrics.locksShort.Set(float64(r.done.Short))
 	if r.done.Short > 0 {
@@ -296,7 +300,7 @@ func (r *locking) ledger(ctx context.Context, p *producer, log *ledger.Log) erro
 // seals looks at the seals that this machine knows of.
 func (r *locking) seals(ctx context.Context) error {
 	sums := map[int64][32]byte{}
-	return r.stretches(ctx, "seals", r.a.seals.Head().Number+1, func(ctx context.Context, n int64) (time.Time, error) {
+	return r.stretches(ctx, lockedSeals, r.a.seals.Head().Number+1, func(ctx context.Context, n int64) (time.Time, error) {
 		if _, ok := sums[n]; !ok {
 			clear(sums)
 			for i, sum := range r.a.seals.All() {
@@ -394,18 +398,126 @@ func (w *audit) checkLock(e ledger.Entry, got contents) {
 	if e.Type == ledger.PackageSealed {
 		end = w.a.lockEnd(w.p, e.ID)
 	}
-	switch {
-	case !w.a.shortLock(got.until, end, w.began):
-		return
-	case got.until.IsZero():
-		w.warn(e.Object, "lock", e.ID, "senza blocco: chi amministra lo storage può cancellarlo")
-	default:
-		w.warn(e.Object, "lock", e.ID, "il blocco finisce troppo presto, il "+strings.TrimSuffix(stamp(got.until), "Z"))
-	}
-	w.loose = true
+	w.loose = w.nameLock(e.Object, e.ID, got.until, end) || w.loose
 }
 
-// relock has the next round look at every lock of a producer again, after an audit that found one wanting; also when this
+// nameLock names a lock that is missing or short, of an object that may be kept until end, zero for ever.
+func (w *audit) nameLock(key, id string, until, end time.Time) (short bool) {
+	switch {
+	case !w.a.shortLock(until, end, w.began):
+		return false
+	case until.IsZero():
+		w.warn(key, "lock", id, "senza blocco: chi amministra lo storage può cancellarlo")
+	default:
+		w.warn(key, "lock", id, "il blocco finisce troppo presto, il "+strings.TrimSuffix(stamp(until), "Z"))
+	}
+	return true
+}
+
+// checkCommitLock names a commit whose lock is missing or short.
+func (w *audit) checkCommitLock(number int64) {
+	key := ledger.Key(w.p.Code, number)
+	if until, told := w.locks.of(key, w.astray[short(key)]); told {
+		w.loose = w.nameLock(key, "", until, time.Time{}) || w.loose
+	}
+}
+
+// checkSealLock names a seal whose lock is missing or short.
+func (w *audit) checkSealLock(number int64) {
+	key := seal.Key(number)
+	if until, told := w.locks.of(key, ""); told && w.nameLock(key, "", until, time.Time{}) {
+		w.a.relock(lockedSeals)
+	}
+}
+
+// checkKeyLock names an object under keys/ whose lock is missing or short. There are few, so the store is asked for it.
+func (w *audit) checkKeyLock(ctx context.Context, name string) error {
+	key := "keys/" + name
+	o, err := w.a.cfg.Store.Stat(ctx, key)
+	until := o.RetainUntil
+	if err == nil && several(o.Versions) {
+		var meant version
+		meant, err = matching(ctx, w.a.cfg.Store, key, -1, name, nil)
+		for _, v := range o.Versions {
+			if v.ID == meant.id {
+				until = v.RetainUntil
+			}
+		}
+	}
+	if err != nil {
+		w.unchecked("il blocco di " + key + ": " + err.Error())
+		return ctx.Err()
+	}
+	if w.nameLock(key, "", until, time.Time{}) {
+		w.a.relock(w.p.Code)
+	}
+	return nil
+}
+
+// toldLocks is a store that remembers what it said of the locks of what was read from it, until that is asked for.
+type toldLocks struct {
+	storage.Store
+	mu   sync.Mutex
+	told map[string][]toldLock // by key, in the order in which the versions were read
+}
+
+type toldLock struct {
+	version string
+	until   time.Time
+}
+
+// of is the lock of a version of a key, of the one that was read last where version is "". It is remembered no longer.
+func (s *toldLocks) of(key, version string) (until time.Time, told bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.told[key] {
+		if version == "" || l.version == version {
+			until, told = l.until, true
+		}
+	}
+	delete(s.told, key)
+	return until, told
+}
+
+// History implements [storage.Historian].
+func (s *toldLocks) History(ctx context.Context, key string) ([]storage.Version, error) {
+	return storage.History(ctx, s.Store, key)
+}
+
+// Get implements [storage.Store].
+func (s *toldLocks) Get(ctx context.Context, key, version string, offset, n int64) (io.ReadCloser, error) {
+	r, err := s.Store.Get(ctx, key, version, offset, n)
+	d, dated := r.(storage.Described)
+	if err != nil || !dated {
+		return r, err
+	}
+	return &toldReader{ReadCloser: r, close: func() { s.note(key, d) }}, nil
+}
+
+// note remembers a lock. What nobody asks for, since it is no commit or seal, is forgotten where it becomes much.
+func (s *toldLocks) note(key string, d storage.Described) {
+	const most = 1 << 10
+	l := toldLock{d.Version(), d.RetainUntil()}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.told) > most || s.told == nil {
+		s.told = map[string][]toldLock{}
+	}
+	s.told[key] = append(s.told[key], l)
+}
+
+// toldReader tells when it is closed, before it is.
+type toldReader struct {
+	io.ReadCloser
+	close func()
+}
+
+func (r *toldReader) Close() error {
+	r.close()
+	return r.ReadCloser.Close()
+}
+
+// relock has the next round look at every lock of a producer, or of the seals, again, after an audit that found one wanting; also when this
 // process ends before. It does not wait for a round under way, which may take hours.
 func (a *Archive) relock(code string) {
 	if err := os.WriteFile(a.relockFile(code), nil, 0o644); err != nil {

@@ -108,7 +108,9 @@ func (w *audit) followSeals(ctx context.Context, at *sealPlace, last int64) erro
 		if err != nil {
 			w.damage(key, "changed", "", err.Error())
 			at.broken()
+			continue
 		}
+		w.checkSealLock(s.Number)
 	}
 	return nil
 }
@@ -117,7 +119,7 @@ func (w *audit) followSeals(ctx context.Context, at *sealPlace, last int64) erro
 func (w *audit) readSeal(ctx context.Context, at *sealPlace) (s *seal.Seal, object []byte, err error) {
 	fits := func(s *seal.Seal, object []byte) error { return w.belongs(s, object, at) }
 	for range 2 {
-		s, object, err = seal.Read(ctx, w.a.cfg.Store, at.next, fits)
+		s, object, err = seal.Read(ctx, w.locks, at.next, fits)
 		if err == nil || errors.Is(err, storage.ErrNotFound) || object != nil {
 			break
 		}
@@ -129,7 +131,7 @@ func (w *audit) readSeal(ctx context.Context, at *sealPlace) (s *seal.Seal, obje
 // returns what was found there. A void number whose object is gone, or is another now, is damage.
 func (w *audit) behindVoids(ctx context.Context, at *sealPlace, there []byte, why error) (*seal.Seal, []byte, error) {
 	fits := func(s *seal.Seal, object []byte) error { return w.belongs(s, object, at) }
-	s, object, err := seal.Behind(ctx, w.a.cfg.Store, at.next, fits, func(s *seal.Seal) bool { return w.credible(ctx, s) })
+	s, object, err := seal.Behind(ctx, w.locks, at.next, fits, func(s *seal.Seal) bool { return w.credible(ctx, s) })
 	if err != nil {
 		return nil, there, why
 	}
