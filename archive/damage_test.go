@@ -11,14 +11,18 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/marchesud/perenne/archive"
 	"github.com/marchesud/perenne/archive/archivetest"
 	"github.com/marchesud/perenne/archive/ledger"
 	"github.com/marchesud/perenne/archive/paper"
+	"github.com/marchesud/perenne/storage"
 	"github.com/marchesud/perenne/storage/catalog"
 	"github.com/marchesud/perenne/storage/dir"
 	"github.com/marchesud/perenne/storage/storagetest"
@@ -826,4 +830,72 @@ func TestDerivedObjectsThatWereHurtWhileNobodyWatchedAreNamedOrMadeAgain(t *test
 			})
 		}
 	}
+}
+
+// TestMissingTilesAreNamedWhereNoneArePut deletes each tile of an archive that is opened without keys.
+func TestMissingTilesAreNamedWhereNoneArePut(t *testing.T) {
+	b, root := newBench(t)
+	a := b.MustOpen()
+	b.Close(a)
+	plant(t, b, mine, holds(300)...)
+	a = b.MustOpen()
+	waitTiled(t, a)
+	b.Close(a)
+	tiles := inRoom(keysIn(t, root), mine+"/tiles/")
+	if len(tiles) < 2 {
+		t.Fatalf("got tiles %q", tiles)
+	}
+	for _, key := range tiles {
+		whole := bytesOf(t, root, key)
+		overwrite(t, root, key, nil)
+		for late, verdict := range map[time.Duration]string{0: paper.VerdictGood, time.Hour: paper.VerdictDamaged} {
+			b.Vary = func(c *archive.Config) {
+				c.LedgerSigner = nil
+				c.Now = func() time.Time { return time.Now().Add(late) }
+			}
+			a = b.MustOpen()
+			out, err := a.Audit(ctx, archive.Scope{Producer: mine})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if out.Report.Verdict != verdict {
+				t.Errorf("%s, missing since %v: got %s, %+v, not checked %q; want %s", key, late, out.Report.Verdict, out.Report.Findings, out.Report.NotChecked, verdict)
+			}
+			if f := damages(out); late > 0 && (len(f) != 1 || f[0].Object != key || f[0].Kind != "missing") {
+				t.Errorf("%s: got %+v, want it named", key, f)
+			}
+			b.Close(a)
+		}
+		overwrite(t, root, key, whole)
+	}
+}
+
+// TestMissingTilesAreNamedWhileOthersCannotBePut has the store take no tiles any more, and lose one that it took.
+func TestMissingTilesAreNamedWhileOthersCannotBePut(t *testing.T) {
+	m := storagetest.NewMem(t)
+	var full atomic.Bool
+	m.OnPut = func(key string) (bool, error) {
+		if full.Load() && strings.HasPrefix(key, mine+"/tiles/") {
+			return false, storage.ErrFull
+		}
+		return true, nil
+	}
+	b := archivetest.New(t, m)
+	a := b.MustOpen()
+	b.Close(a)
+	plant(t, b, mine, holds(300)...)
+	a = b.MustOpen()
+	waitTiled(t, a)
+	b.Close(a)
+	full.Store(true)
+	plant(t, b, mine, holds(300)...)
+	a = b.MustOpen()
+	waitTiled(t, a)
+	key := ledger.TileKey(mine, tlog.Tile{H: 8, N: 0, W: 256})
+	m.Delete(key)
+	out := mustAudit(t, a, mine, paper.VerdictDamaged)
+	if f := damages(out); len(f) != 1 || f[0].Object != key || f[0].Kind != "missing" {
+		t.Errorf("got %+v, want %s named, and none that is still to be put", f, key)
+	}
+	b.Close(a)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -157,13 +158,41 @@ func (w *audit) checkTilesThere(ctx context.Context) error {
 			}
 			continue
 		}
-		if full, _ := w.p.ledger().Tiled(); full < w.head.Size/tileEntries {
-			continue // they are being put
+		coming, err := w.tileComing(ctx, t)
+		switch {
+		case err != nil:
+			if err := w.unreadable(ctx, key, err); err != nil {
+				return err
+			}
+			continue
+		case coming:
+			continue
+		case w.a.writable():
+			w.missingDerived(key, "tessera derivata dal giornale: viene rifatta")
+		default:
+			w.missingDerived(key, "tessera derivata dal giornale: la rifà un archivio che scrive")
 		}
-		w.missingDerived(key, "tessera derivata dal giornale: viene rifatta")
 		w.derived = append(w.derived, key)
 	}
 	return nil
+}
+
+// tilesLate is how long after a commit the tiles that it fills may be missing where it is another daemon that puts them.
+const tilesLate = 10 * time.Minute
+
+// tileComing reports whether a tile that is missing is about to be put: it lies behind those that the ledger here has put;
+// where nothing is put here, it was filled a short while ago.
+func (w *audit) tileComing(ctx context.Context, t tlog.Tile) (bool, error) {
+	bundles := t.N + 1 // up to the end of the tile
+	for range t.L {
+		bundles *= tileEntries
+	}
+	if w.a.writable() {
+		full, _ := w.p.ledger().Tiled()
+		return bundles > full, nil
+	}
+	last, err := w.p.ledger().Entry(ctx, bundles*tileEntries-1)
+	return err == nil && w.began.Sub(last.Time) < tilesLate, err
 }
 
 // missingDerived names a derived object that is gone. No spool holds those: where the store was seen to lose what it
