@@ -338,8 +338,15 @@ func (r *repair) mend(ctx context.Context, w wanted) error {
 		r.told(out)
 		return nil
 	}
-	r.mended[w.key] = true
 	defer func() { _ = found.bytes.Close() }() // nameless
+	if w.fits != nil && !found.newest && unversioned(o.Versions) {
+		if err := r.rival(ctx, w, found); err != nil {
+			out.What, out.Err = Lost, err
+			r.lost[w.key] = out
+			return ctx.Err()
+		}
+	}
+	r.mended[w.key] = true
 	w.size, w.sum = found.size, found.sha256
 	if !found.newest {
 		out.What, out.From = Restored, found.from
@@ -352,6 +359,37 @@ func (r *repair) mend(ctx context.Context, w wanted) error {
 	}
 	r.told(out)
 	return nil
+}
+
+// unversioned reports whether to put an object back destroys what lies under its key.
+func unversioned(all []storage.Version) bool { return len(all) == 1 && all[0].ID == "" }
+
+// rival is a *ledger.Fork where what lies in the place of a commit is one that our key signed over another history: it may be
+// all there is of what another daemon acknowledged. A commit that was changed where it lies has the root that was signed.
+func (r *repair) rival(ctx context.Context, w wanted, f found) error {
+	there, err := readSmall(ctx, r.a.cfg.Store, w.key, "", ledger.MaxCommit)
+	if err != nil {
+		return ctx.Err() // nobody can read it
+	}
+	other, err := ledger.ParseCommit(there, r.p.Code, r.a.cfg.Trust.Ledgers)
+	if err != nil {
+		return nil //nolint:nilerr // no commit
+	}
+	ours := make([]byte, f.size)
+	if _, err := f.bytes.ReadAt(ours, 0); err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read what was found of %s: %w", w.key, err)
+	}
+	c, err := ledger.ParseCommit(ours, r.p.Code, r.a.cfg.Trust.Ledgers)
+	if err != nil {
+		return fmt.Errorf("%s: %w", w.key, err)
+	}
+	if other.Number != c.Number || other.First != c.First || other.Size == c.Size && other.Root == c.Root {
+		return nil
+	}
+	return &ledger.Fork{
+		Producer: r.p.Code, Number: c.Number, Evidence: [][]byte{there, ours},
+		Reason: "another commit of this number was signed, and this store keeps no versions: to put one back would destroy the other; keep both, ask",
+	}
 }
 
 // published keeps the keys and certificates in use.

@@ -527,6 +527,67 @@ func TestARepairDoesNotChooseABranch(t *testing.T) {
 	b.Close(a)
 }
 
+// TestARepairDestroysNoRivalCommit has what another daemon signed lie in the place of the last commit that this machine
+// acknowledged, on a store that keeps no versions; a commit that was only hurt where it lies is put back there.
+func TestARepairDestroysNoRivalCommit(t *testing.T) {
+	for name, lies := range map[string]func(theirs, ours []byte) []byte{
+		"signed": func(theirs, _ []byte) []byte { return theirs },
+		"hurt": func(_, ours []byte) []byte {
+			return bytes.Replace(ours, []byte(strings.Repeat("1", 64)), []byte(strings.Repeat("2", 64)), 1)
+		},
+		"torn": func(_, ours []byte) []byte { return ours[:len(ours)/2] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, root := newBench(t)
+			a := b.MustOpen()
+			mustSubmit(t, b, a, mine, archivetest.Determina("1", "testo"))
+			b.Close(a)
+			n := int64(len(commitsOf(t, root, mine)))
+			key, on, heads := ledger.Key(mine, n), b.Store, filepath.Join(b.State, "heads")
+			mark, err := os.ReadFile(heads)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var branches [2][]byte
+			for i := range branches {
+				other := storagetest.NewMem(t)
+				for _, key := range keysIn(t, root) {
+					other.Plant(key, bytesOf(t, root, key))
+				}
+				b.Store = other
+				if err := os.WriteFile(heads, mark, 0o644); err != nil {
+					t.Fatal(err)
+				}
+				plant(t, b, mine, ledger.Entry{Type: ledger.HoldPlaced, Cause: strings.Repeat(fmt.Sprint(i), 64)})
+				branches[i] = other.Bytes(key)
+			}
+			b.Store = on
+			theirs, ours := branches[0], branches[1] // which the mark names
+			overwrite(t, root, key, lies(theirs, ours))
+			a = b.MustOpen()
+			var got archive.Repaired
+			err = a.Repair(ctx, archive.RepairRequest{Producer: mine, From: []storage.Keeper{copies{key: ours}}}, func(r archive.Repaired) {
+				if r.Key == key {
+					got = r
+				}
+			})
+			there := bytesOf(t, root, key)
+			var fork *ledger.Fork
+			switch {
+			case name != "signed":
+				if err != nil || got.What != archive.Restored || !bytes.Equal(there, ours) {
+					t.Errorf("got %+v, %v, want it put back", got, err)
+				}
+			case err == nil || got.What != archive.Lost || !errors.As(got.Err, &fork) || fork.Number != n:
+				t.Errorf("got %+v, %v, want it lost, for a fork", got, err)
+			case !bytes.Equal(there, theirs):
+				t.Error("what another daemon signed was replaced")
+			}
+			b.Close(a)
+		})
+	}
+}
+
 // waiting is a copy that gives nothing before it is told to.
 type waiting struct {
 	copies
