@@ -22,6 +22,7 @@ type producer struct {
 	Producer
 	mu       sync.Mutex
 	log      *ledger.Log                       // nil until it could be opened once
+	closed   bool                              // log is, to be mended or opened again: it answers with errors
 	stopped  error                             // why the producer stands still; nil while it runs
 	arriving map[string]searchRecord           // search records of packages on their way into a commit, by ID
 	ahead    map[int64]map[string]searchRecord // what is right of the bundles of commits about to be applied, by commit
@@ -50,14 +51,13 @@ func (a *Archive) openProducer(ctx context.Context, cfg Producer) {
 func (a *Archive) run(ctx context.Context, p *producer) error {
 	log, err := a.openLedger(ctx, p)
 	if err == nil {
-		p.set(log, nil)
-		if err = a.begin(ctx, p, log); err != nil {
-			err = errors.Join(err, log.Close())
+		p.set(log)
+		if err = a.begin(ctx, p, log); err == nil {
+			return nil
 		}
+		err = errors.Join(err, log.Close())
 	}
-	if err != nil {
-		p.set(p.ledger(), err)
-	}
+	p.stop(err)
 	return err
 }
 
@@ -213,20 +213,28 @@ func (a *Archive) reopen(ctx context.Context, p *producer) {
 	default:
 		return
 	}
-	log, why := p.state()
+	why := p.why()
 	if why == nil || !passing(why) { // mended meanwhile
 		return
 	}
-	if log != nil {
-		if err := log.Close(); err != nil {
-			a.cfg.Log.Warn("stopped ledger not closed cleanly", slog.String("producer", p.Code), slog.Any("err", err))
-		}
-	}
+	a.shut(p, why)
 	if err := a.run(ctx, p); err != nil {
 		a.cfg.Log.Warn("producer still stands still", slog.String("producer", p.Code), slog.Any("err", err))
 		return
 	}
 	a.cfg.Log.Info("producer goes on", slog.String("producer", p.Code))
+}
+
+// shut closes the ledger of a producer that stands still, if it has one. Whoever was about to use it is answered with errors.
+func (a *Archive) shut(p *producer, why error) {
+	log := p.ledger()
+	if log == nil {
+		return
+	}
+	p.stop(why)
+	if err := log.Close(); err != nil {
+		a.cfg.Log.Warn("stopped ledger not closed cleanly", slog.String("producer", p.Code), slog.Any("err", err))
+	}
 }
 
 // take waits for the turn to open the ledger again, or to mend it: two that are open would write to one local index.
@@ -272,11 +280,28 @@ func (p *producer) why() error {
 	return why
 }
 
-// set makes log the producer's ledger, or says why it stands still.
-func (p *producer) set(log *ledger.Log, stopped error) {
+// readable is the producer's ledger, also where it stands still, unless it is closed; nil then.
+func (p *producer) readable() *ledger.Log {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.log, p.stopped = log, stopped
+	if p.closed {
+		return nil
+	}
+	return p.log
+}
+
+// set makes log the producer's ledger.
+func (p *producer) set(log *ledger.Log) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.log, p.closed, p.stopped = log, false, nil
+}
+
+// stop says why the producer stands still, whose ledger, if it has one, is closed or about to be.
+func (p *producer) stop(why error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed, p.stopped = p.log != nil, why
 }
 
 // keyStands is told of every key.added entry that is applied.

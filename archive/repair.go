@@ -129,12 +129,6 @@ func (r *repair) commits(ctx context.Context) error {
 	}
 	defer r.p.release()
 	log, why := r.p.state()
-	if log != nil && why != nil { // it ran, and stopped
-		if err := log.Close(); err != nil {
-			r.a.cfg.Log.Warn("stopped ledger not closed cleanly", slog.String("producer", r.p.Code), slog.Any("err", err))
-		}
-		r.p.set(nil, why)
-	}
 	if why == nil && log != nil {
 		err := r.mendCommits(ctx, log, nil)
 		for _, out := range r.lost {
@@ -142,6 +136,7 @@ func (r *repair) commits(ctx context.Context) error {
 		}
 		return err
 	}
+	r.a.shut(r.p, why)
 	cfg, err := r.a.ledgerConfig(r.p)
 	if err != nil {
 		return err
@@ -698,12 +693,7 @@ func (a *Archive) VoidCommit(ctx context.Context, code string, n int64) error {
 	if log != nil && why == nil {
 		return fail(Invalid, "void", code, fmt.Errorf("the ledger runs, up to commit %d", log.Head().Number))
 	}
-	if log != nil {
-		if err := log.Close(); err != nil {
-			a.cfg.Log.Warn("stopped ledger not closed cleanly", slog.String("producer", code), slog.Any("err", err))
-		}
-		p.set(nil, why)
-	}
+	a.shut(p, why)
 	cfg, err := a.ledgerConfig(p)
 	if err == nil {
 		err = ledger.Void(ctx, cfg, n)

@@ -648,6 +648,59 @@ func TestALedgerThatIsMendedIsNotOpenedBesides(t *testing.T) {
 	}
 }
 
+// TestWhoMeetsALedgerThatWasClosedIsAnswered begins a submission, has the ledger stop for a disk that takes no mark, and a
+// repair find it so, before the submission comes to its commit.
+func TestWhoMeetsALedgerThatWasClosedIsAnswered(t *testing.T) {
+	b, _ := newBench(t)
+	a := b.MustOpen()
+	mustSubmit(t, b, a, mine, archivetest.Determina("1", "testo"))
+	arrives, goesOn := make(chan struct{}), make(chan struct{})
+	slow := archivetest.Determina("2", "testo").Submission(mine)
+	next := slow.Next
+	slow.Next = func() (archive.Part, error) {
+		part, err := next()
+		if errors.Is(err, io.EOF) {
+			close(arrives)
+			<-goesOn
+		}
+		return part, err
+	}
+	answered := make(chan error, 1)
+	go func() {
+		defer func() {
+			if r := recover(); r != nil {
+				answered <- fmt.Errorf("panic: %v", r)
+			}
+		}()
+		_, err := a.Submit(ctx, slow)
+		answered <- err
+	}()
+	<-arrives
+	obstacle := filepath.Join(b.State, "heads.new")
+	if err := os.Mkdir(obstacle, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Submit(ctx, archivetest.Determina("3", "testo").Submission(mine)); archive.KindOf(err) != archive.Unavailable {
+		t.Fatalf("with a mark that cannot be written: got %v, want unavailable", err)
+	}
+	if err := a.Repair(ctx, archive.RepairRequest{Producer: mine}, func(archive.Repaired) {}); err == nil {
+		t.Fatal("the ledger runs without its mark")
+	}
+	close(goesOn)
+	if err := <-answered; archive.KindOf(err) != archive.Unavailable {
+		t.Errorf("got %v, want unavailable", err)
+	}
+	if err := os.Remove(obstacle); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Repair(ctx, archive.RepairRequest{Producer: mine}, func(archive.Repaired) {}); err != nil {
+		t.Fatal(err)
+	}
+	mustSubmit(t, b, a, mine, archivetest.Determina("2", "testo"))
+	mustAudit(t, a, mine, paper.VerdictGood)
+	b.Close(a)
+}
+
 // TestARepairLeavesOtherProducersAlone asks for a key of another one, under which only a delete marker lies.
 func TestARepairLeavesOtherProducersAlone(t *testing.T) {
 	m := storagetest.NewMem(t)

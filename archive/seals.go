@@ -453,7 +453,7 @@ func (s *sealer) ranges(ctx context.Context) ([]seal.Range, [][32]byte, error) {
 }
 
 func (s *sealer) rangeOf(ctx context.Context, code string) (seal.Range, [][32]byte, error) {
-	log, _ := s.a.producers[code].state()
+	log := s.a.logOf(code)
 	if log == nil {
 		return seal.Range{}, nil, nil
 	}
@@ -573,14 +573,13 @@ func (a *Archive) keepLeaves(n int64, leaves [][32]byte) {
 	}
 }
 
-// logOf is the ledger of a producer served here; nil for others, and while it cannot be opened.
+// logOf is the ledger of a producer served here; nil for others, and while it cannot be opened, or is closed.
 func (a *Archive) logOf(producer string) *ledger.Log {
 	p, ok := a.producers[producer]
 	if !ok {
 		return nil
 	}
-	log, _ := p.state()
-	return log
+	return p.readable()
 }
 
 // commits reads a commit of any producer, also of one this daemon does not serve, or whose ledger stands still here
