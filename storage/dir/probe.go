@@ -167,7 +167,7 @@ func OnNetwork(folder string) (name string, err error) {
 	if err != nil {
 		return "", err
 	}
-	defer d.Close()
+	defer func() { _ = d.Close() }()
 	k, err := fileSystem(int(d.Fd())) //nolint:gosec // a descriptor fits
 	if err != nil || !k.network {
 		return "", err
