@@ -635,14 +635,17 @@ func TestALostSealCostsFewRequests(t *testing.T) {
 	no := func(*Seal, []byte) error { return errors.New("no") }
 	yes := func(*Seal, []byte) error { return nil }
 	good := func(*Seal) bool { return true }
-	for name, lose := range map[string]func(){
-		"gone":    func() { s.Delete(Key(5)) },
-		"changed": func() { s.Plant(Key(5), []byte("x")) },
+	for _, c := range []struct {
+		name string
+		lose func()
+	}{
+		{"gone", func() { s.Delete(Key(5)) }},
+		{"changed", func() { s.Plant(Key(5), []byte("x")) }},
 	} {
-		lose()
+		c.lose()
 		s.n = 0
 		if _, _, err := Behind(ctx, s, 5, no, good); !errors.Is(err, storage.ErrNotFound) || s.n > 4 {
-			t.Errorf("%s: %v after %d requests, want not found after 4 at most", name, err, s.n)
+			t.Errorf("%s: %v after %d requests, want not found after 4 at most", c.name, err, s.n)
 		}
 	}
 	v := &Seal{
