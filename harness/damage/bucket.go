@@ -98,8 +98,8 @@ var doings = []doing{
 		w, err := b.hurt(ctx, []string{key}, func() error { return b.retain(ctx, key, time.Now().Add(24*time.Hour)) })
 		if w != nil {
 			w.must = nil
-			if slices.Contains([]string{"package", "report", "refusal"}, kindOf(key)) {
-				w.warned = []string{key} // of what a ledger names; the others' locks are the daily round's
+			if slices.Contains([]string{"package", "report", "refusal", "commit", "seal", "key"}, kindOf(key)) {
+				w.warned = []string{key} // the others' locks are the daily round's
 			}
 		}
 		return w, err

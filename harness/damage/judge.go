@@ -39,8 +39,9 @@ func (w *wound) hurtsKind(kind string) bool {
 // judgement is what was wrong with what audits said of wounds.
 type judgement struct {
 	named    map[string]bool
-	missed   []string // hurt and not named, or called good
-	invented []string // named and not hurt
+	warned   map[string]bool // whose short locks were warned of
+	missed   []string        // hurt and not named, or called good
+	invented []string        // named and not hurt
 	audits   int64
 }
 
@@ -98,7 +99,7 @@ func in(a *archive.Archive) auditor {
 // judge has each body audited and holds what is said against the wounds: each object hurt is named, nothing else
 // is, and the verdict says so.
 func judge(ctx context.Context, audit auditor, wounds []*wound) (*judgement, error) {
-	j := &judgement{named: map[string]bool{}}
+	j := &judgement{named: map[string]bool{}, warned: map[string]bool{}}
 	for _, p := range bodies {
 		r, err := audit(ctx, p)
 		if err != nil {
@@ -106,6 +107,13 @@ func judge(ctx context.Context, audit auditor, wounds []*wound) (*judgement, err
 		}
 		j.audits++
 		j.hold(r, p, wounds)
+	}
+	for _, w := range wounds {
+		for _, key := range w.warned {
+			if owner(key) == "" && !j.warned[key] {
+				j.missed = append(j.missed, "no audit warns of the lock of "+key)
+			}
+		}
 	}
 	return j, nil
 }
@@ -134,7 +142,9 @@ func (j *judgement) hold(r *paper.Report, producer string, wounds []*wound) {
 			own = own || j.concerns(key, producer)
 		}
 		for _, key := range w.warned {
-			warned[key] = owner(key) == producer
+			if shared := owner(key) == ""; shared || owner(key) == producer {
+				warned[key] = !shared // the first audit that meets a short lock may have it extended: one is enough
+			}
 		}
 		for _, key := range w.orphans {
 			orphans[key] = owner(key) == producer
@@ -148,8 +158,9 @@ func (j *judgement) hold(r *paper.Report, producer string, wounds []*wound) {
 			named = append(named, f.Object)
 		case f.Gravity == paper.Damage:
 			j.invented = append(j.invented, fmt.Sprintf("audit of %s: %s", producer, text(f)))
-		case f.Kind == "lock" && f.Gravity == paper.Warning && warned[f.Object]:
+		case f.Kind == "lock" && f.Gravity == paper.Warning && known(warned, f.Object):
 			delete(warned, f.Object)
+			j.warned[f.Object] = true
 		case f.Kind == "orphan" && orphans[f.Object]:
 			delete(orphans, f.Object)
 		case f.Kind == "orphan" && hurtIn(hurt, producer+"/ledger/"): // the commit that names it
@@ -204,6 +215,11 @@ func hurtIn(hurt map[string]bool, prefix string) bool {
 		}
 	}
 	return false
+}
+
+func known(set map[string]bool, key string) bool {
+	_, is := set[key]
+	return is
 }
 
 func anyOf(set map[string]bool) bool {
