@@ -327,7 +327,11 @@ func TestACommitThatIsNotGivenHoldsUpOneBodyAlone(t *testing.T) {
 		}
 		return true, nil
 	}
-	bench, both := twoOnOne(t, m, func(_ int, c *archive.Config) { c.StoreWait = wait })
+	bench, both := twoOnOne(t, m, func(i int, c *archive.Config) {
+		if i == 0 {
+			c.StoreWait = wait
+		}
+	})
 	a, other := both[0], both[1]
 	next := ledger.Key(mine, a.Status(ctx).Producers[0].Commits)
 	hidden.Store(&next)
@@ -336,7 +340,7 @@ func TestACommitThatIsNotGivenHoldsUpOneBodyAlone(t *testing.T) {
 
 	began := time.Now()
 	two := archivetest.Determina("2", "testo")
-	if _, err := a.Submit(ctx, two.Submission(mine)); archive.KindOf(err) != archive.Unavailable || time.Since(began) > 2*wait {
+	if _, err := a.Submit(ctx, two.Submission(mine)); archive.KindOf(err) != archive.Unavailable || time.Since(began) > longest {
 		t.Errorf("submission: got %v after %v, want unavailable", err, time.Since(began))
 	}
 	patient, cancel := context.WithCancel(ctx) // without a deadline, as those of the scheduler

@@ -24,7 +24,7 @@ func (a *Archive) follow(ctx context.Context) {
 		at    time.Time
 		pause time.Duration
 		met   int64
-		waits bool // it was said that the ledger waits for the outcome of a commit
+		doubt doubt
 	}
 	paces := map[string]pace{}
 	for _, code := range a.Producers() {
@@ -40,10 +40,8 @@ func (a *Archive) follow(ctx context.Context) {
 		case <-t.C:
 		}
 		for code, p := range paces {
-			if waits := a.unsettled(a.producers[code], p.waits); waits != p.waits {
-				p.waits = waits
-				paces[code] = p
-			}
+			p.doubt = a.unsettled(a.producers[code], p.doubt)
+			paces[code] = p
 			now := a.cfg.Now()
 			if now.Before(p.at) && p.at.Sub(now) <= followLast { // further off: the clock was set back
 				continue
@@ -59,27 +57,47 @@ func (a *Archive) follow(ctx context.Context) {
 	}
 }
 
-// unsettled reports whether a ledger waits for a commit whose outcome is not known, and says so when that is new to said, or
-// over.
-func (a *Archive) unsettled(p *producer, said bool) bool {
+// doubt is what was said of a ledger that waits for a commit whose outcome is not known.
+type doubt struct {
+	since time.Time // zero: it does not wait
+	alarm bool      // that it does not pass by itself was said
+}
+
+// outage is how long a store may be away before somebody is called.
+const outage = 2 * time.Minute
+
+// unsettled says that a ledger waits for a commit whose outcome is not known, that this lasts, and that it is over.
+func (a *Archive) unsettled(p *producer, said doubt) doubt {
 	log, why := p.state()
 	if log == nil {
-		return false
+		return doubt{}
 	}
-	waits := log.Unsettled()
+	waits, now := log.Unsettled(), a.cfg.Now()
 	switch {
-	case waits != nil && !said:
+	case waits == nil:
+		if !said.since.IsZero() && why == nil {
+			a.cfg.Log.Info("producer goes on", slog.String("producer", p.Code))
+		}
+		return doubt{}
+	case said.since.IsZero():
+		a.cfg.Log.Warn("no document of this producer gets in", slog.String("producer", p.Code), slog.Any("err", waits))
+		return doubt{since: now}
+	case !said.alarm && now.Sub(said.since) >= outage:
 		a.metrics.alarms.Inc()
-		a.cfg.Log.Error("no document of this producer gets in: where the store never gives the commit, a repair by the machine that wrote it puts it back", slog.String("producer", p.Code), slog.Any("err", waits))
-	case waits == nil && said && why == nil:
-		a.cfg.Log.Info("producer goes on", slog.String("producer", p.Code))
+		a.cfg.Log.Error("still nothing gets in: the store is away or, where it answers and never gives that commit, a repair by the machine that wrote it puts it back",
+			slog.String("producer", p.Code), slog.Any("err", waits))
+		said.alarm = true
 	}
-	return waits != nil
+	return said
 }
 
 // readOn reads a ledger on. What it cannot read now it leaves to the next time, and to those who must have it.
 func (a *Archive) readOn(ctx context.Context, p *producer) {
 	log, why := p.state()
+	if log != nil && log.Suspended() {
+		a.hold(ctx, p, log)
+		return
+	}
 	if log == nil || why != nil {
 		return // revive's
 	}

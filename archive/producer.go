@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/marchesud/perenne/archive/ledger"
 	"github.com/marchesud/perenne/signing"
@@ -30,6 +31,7 @@ type producer struct {
 	adopt    *ledger.Entry                     // takes new keys into use; it rides with the first commit, nil once it stands
 	adopted  bool                              // it stands in the ledger
 	reread   *rereading
+	reading  singleflight.Group // of the ledger, for submissions about to be refused
 	repairs  repairs
 	turn     chan struct{} // held by whoever opens the ledger again, or mends it: see take
 	bundling sync.Mutex    // held while a search bundle is put behind its commit

@@ -378,7 +378,7 @@ func (r *repair) rival(ctx context.Context, w wanted, f found) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", w.key, err)
 	}
-	if other.Number != c.Number || other.First != c.First || other.Size == c.Size && other.Root == c.Root {
+	if other.Number != c.Number || other.Size == c.Size && other.Root == c.Root {
 		return nil
 	}
 	return &ledger.Fork{

@@ -643,7 +643,7 @@ func TestALedgerThatIsMendedIsNotOpenedBesides(t *testing.T) {
 	mustSubmit(t, b, a, mine, archivetest.Determina("2", "testo"))
 	mustAudit(t, a, mine, paper.VerdictGood)
 	b.Close(a)
-	if after := openLedgers(); after != before {
+	if after := openLedgers(); after > before { // those of earlier tests may still end
 		t.Errorf("%d ledgers are open after the archive was closed, %d before it was opened", after, before)
 	}
 }

@@ -68,22 +68,25 @@ func (w *audit) checkMark(ctx context.Context) {
 	}
 }
 
-// hold has a ledger stop writing over a bucket that was set back under it, and go on where an earlier audit had it stop
-// and the bucket has its end again. It comes before the report, which says whether the producer stands still.
+// hold has a ledger stop writing over a bucket that was set back under it, and go on where it was stopped so and the bucket
+// has its end again, which follow looks for too. It comes before the report, which says whether the producer stands still.
 func (w *audit) hold(ctx context.Context) {
-	log := w.p.ledger()
-	if log == nil || !w.marked || w.rollback != rolledBack && log.Err() == nil {
-		return
+	if log := w.p.ledger(); log != nil && w.marked && (w.rollback == rolledBack || log.Suspended()) {
+		w.a.hold(ctx, w.p, log)
 	}
-	before := log.Err()
+}
+
+// hold holds the bucket against the mark of a ledger, and says what changed by it.
+func (a *Archive) hold(ctx context.Context, p *producer, log *ledger.Log) {
+	before := log.Suspended()
 	err := log.Hold(ctx)
-	switch after := log.Err(); {
-	case before == nil && after != nil:
-		w.a.cfg.Log.Error("producer stands still", slog.String("producer", w.p.Code), slog.Any("err", after))
-	case before != nil && after == nil:
-		w.a.cfg.Log.Info("producer goes on", slog.String("producer", w.p.Code))
-	case err != nil:
-		w.a.cfg.Log.Warn("end of the ledger not held against the bucket", slog.String("producer", w.p.Code), slog.Any("err", err))
+	switch after := log.Suspended(); {
+	case !before && after:
+		a.cfg.Log.Error("producer stands still", slog.String("producer", p.Code), slog.Any("err", err))
+	case before && !after:
+		a.cfg.Log.Info("producer goes on", slog.String("producer", p.Code))
+	case err != nil && !after:
+		a.cfg.Log.Warn("end of the ledger not held against the bucket", slog.String("producer", p.Code), slog.Any("err", err))
 	}
 }
 

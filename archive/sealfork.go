@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/marchesud/perenne/archive/seal"
 	"github.com/marchesud/perenne/storage"
@@ -33,33 +34,40 @@ func (a *Archive) sealsFork() error {
 	return fmt.Errorf("%w: %s", errSealsFork, text)
 }
 
-// seenAlone wants exactly one version under the number of the seal that was put last, before anything rests on it; where it
-// was not put after all, at most one. It costs a request for each seal.
+// seenAlone wants no second version under the number of the seal that was put last, before anything rests on it. A delete
+// marker is none: a lock keeps what it hides, and the audit names it. It costs a request for each seal.
 func (s *sealer) seenAlone(ctx context.Context) error {
-	if s.put == nil {
+	put := s.put.Load()
+	if put == nil {
 		return nil
 	}
-	n := *s.put
+	n := *put
 	there, err := storage.History(ctx, s.a.cfg.Store, seal.Key(n))
-	switch {
-	case err != nil && !errors.Is(err, storage.ErrNotFound):
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return fmt.Errorf("whether %s is alone under its number: %w", seal.Key(n), err)
-	case len(there) > 1, len(there) == 1 && there[0].Marker:
+	}
+	there = slices.DeleteFunc(there, func(v storage.Version) bool { return v.Marker })
+	if len(there) > 1 {
 		if err := s.fork(n, len(there)); err != nil {
 			return err
 		}
 	}
-	s.put = nil
+	s.put.Store(nil)
 	return s.a.sealsFork()
 }
 
 // fork has the seals stand still.
 func (s *sealer) fork(n int64, versions int) error {
-	text := fmt.Sprintf("%s was put, and %d versions and delete markers lie under its number, want one: another daemon may have made a seal of this number. "+
+	text := fmt.Sprintf("%s was put, and %d versions lie under its number: another daemon may have made a seal of this number. "+
 		"Stop every daemon of this bucket, keep all versions, and compare them with state/seals of the other machines: "+
 		"the one noted there goes on, perenne repair there puts it in front; where none is, this one does. Then move %s away", seal.Key(n), versions, s.a.forkFile())
 	s.alarm("the seals fork, it may be: none is made", slog.Int64("seal", n), slog.Int("versions", versions))
-	if err := os.WriteFile(s.a.forkFile(), []byte(text), 0o644); err != nil {
+	f, err := os.Create(s.a.forkFile())
+	if err != nil {
+		return fmt.Errorf("note that the seals fork: %w", err)
+	}
+	_, err = f.WriteString(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("note that the seals fork: %w", err)
 	}
 	return nil

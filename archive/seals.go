@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -25,9 +26,9 @@ type sealer struct {
 	a    *Archive
 	kick chan struct{}
 
-	making sync.Mutex // held by whoever makes a seal
-	alone  bool       // it was made sure, since the start, that no seal lies behind the last one read; guarded by making
-	put    *int64     // number of the seal that was put, or may have been, and was not seen alone yet; guarded by making
+	making sync.Mutex            // held by whoever makes a seal
+	alone  bool                  // it was made sure, since the start, that no seal lies behind the last one read; guarded by making
+	put    atomic.Pointer[int64] // number of the seal that is put, or may have been, and was not seen alone yet; written with making
 
 	mu    sync.Mutex
 	ended chan struct{}     // closed and replaced when an attempt has ended
@@ -355,10 +356,10 @@ func (s *sealer) make(ctx context.Context, began time.Time, n *seal.Seal, leaves
 
 	// Put, conditionally: after it the seal is there for everybody. Who loses the number drops its token.
 	object := n.Marshal()
-	s.put = &n.Number
+	s.put.Store(&n.Number)
 	err = a.put(ctx, seal.Key(n.Number), object, sha256.Sum256(object))
 	if errors.Is(err, storage.ErrExists) {
-		s.put = nil
+		s.put.Store(nil)
 		a.metrics.dropped.Inc()
 		err := s.overtaken(ctx, n.Number)
 		s.took(a.cfg.Now().Sub(began), true)
@@ -488,7 +489,13 @@ func (a *Archive) refreshSeals(ctx context.Context) error {
 	if err := a.sealsFork(); err != nil {
 		return err
 	}
-	err := a.seals.Refresh(ctx)
+	var err error
+	switch put := a.sealer.put.Load(); {
+	case put == nil:
+		err = a.seals.Refresh(ctx)
+	case *put > 0: // no paper rests on that one before it was seen alone
+		err = a.seals.Reach(ctx, *put-1)
+	}
 	a.metrics.seals.Set(float64(a.seals.Head().Number))
 	return err
 }

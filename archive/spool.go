@@ -161,7 +161,7 @@ func (a *Archive) sealSuperseded(ctx context.Context, key string, sum [32]byte) 
 		return false, nil
 	}
 	if n > a.seals.Head().Number {
-		if err := a.seals.Refresh(ctx); err != nil {
+		if err := a.refreshSeals(ctx); err != nil { // which reads on past no fork
 			return false, err
 		}
 	}

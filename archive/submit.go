@@ -57,7 +57,9 @@ func (a *Archive) submit(ctx context.Context, s Submission) (*paper.Receipt, err
 	generation, known, taken := a.lookUp(ctx, p, in)
 	if known == nil && policies.Refused(in.findings) {
 		// A refusal says that nothing was taken in charge: another daemon may just have done so, under another policy.
-		if err := p.ledger().Refresh(ctx); err != nil {
+		// Who comes while one reads takes what it finds: what it misses the sequencer sees.
+		_, err := once(ctx, &p.reading, "", func(ctx context.Context) (any, error) { return nil, p.ledger().Refresh(ctx) })
+		if err != nil {
 			return nil, fail(Unavailable, "submit", p.Code, err)
 		}
 		generation, known, taken = a.lookUp(ctx, p, in)

@@ -127,6 +127,11 @@ func (l *Log) Hold(ctx context.Context) error {
 	if !ok || mark.Number < 0 {
 		return nil
 	}
+	if was := l.suspension(); was != nil {
+		if _, err := l.known(ctx, mark.Number, mark.Commit); errors.Is(err, storage.ErrNotFound) {
+			return was // still: where the bucket ends was told
+		}
+	}
 	_, err := l.marked(ctx, mark)
 	var rollback *Rollback
 	var fork *Fork
@@ -137,6 +142,9 @@ func (l *Log) Hold(ctx context.Context) error {
 	}
 	return err
 }
+
+// Suspended reports whether Hold found the bucket set back, and not its end again.
+func (l *Log) Suspended() bool { return l.suspension() != nil }
 
 // suspension is what Hold found, nil where the bucket stood.
 func (l *Log) suspension() error {

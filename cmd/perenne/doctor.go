@@ -205,8 +205,10 @@ type storeError struct{ said }
 // found fit within a day, by this version of the program, is asked only a few things.
 func (in *installation) examineFirst(ctx context.Context, store storage.Store, state string, log *slog.Logger) error {
 	fit := readFitness(state)
-	fit.known = fit.known && fit.Store == in.examined()
-	quick := fit.known && fit.Version == version && time.Since(fit.Time).Abs() < fitFor
+	// Another account or lock has everything tried anew; that the store was fit once counts where only room is wanting.
+	same := fit.known && fit.Store == in.examined()
+	fit.known = fit.known && strings.HasPrefix(fit.Store+" as ", in.storeName()+" as ")
+	quick := same && fit.Version == version && time.Since(fit.Time).Abs() < fitFor
 	ctx, cancel := context.WithTimeout(ctx, serveTime)
 	defer cancel()
 	report := doctor.Examine(ctx, store, doctor.Options{Now: time.Now, Quick: quick, Unheld: in.config.Store.readBack() == 0})

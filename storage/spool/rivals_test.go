@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"os"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -204,5 +205,34 @@ func TestWhatWasNeverPromisedIsSiftedOut(t *testing.T) {
 	b.wantHeld(1)
 	if got, err := get(b, key); got != "acknowledged" || err != nil {
 		t.Errorf("met: got %q, %v", got, err)
+	}
+}
+
+// TestTwoCopiesOfTheSameBytesAreNoRivals: two who take over one object at once may each make a copy of it, and a removal that
+// failed may leave one beside the next. Which of them is put makes no difference.
+func TestTwoCopiesOfTheSameBytesAreNoRivals(t *testing.T) {
+	const key = "c_x901/packages/a"
+	for _, after := range []string{"while it runs", "in the next process"} {
+		t.Run(after, func(t *testing.T) {
+			b := newBench(t)
+			b.mustPut(key, "a")
+			b.mu.Lock()
+			twin := *b.items[key][0]
+			twin.at = twin.at.Add(1)
+			twin.filed = twin.at
+			first := b.path(b.items[key][0].name())
+			b.add(&twin)
+			b.mu.Unlock()
+			if err := os.Link(first, b.path(twin.name())); err != nil {
+				t.Fatal(err)
+			}
+			if after != "while it runs" {
+				b.reopen()
+			}
+			b.mem.Lose(1)
+			if got, err := get(b, key); got != "a" || err != nil {
+				t.Errorf("got %q, %v", got, err)
+			}
+		})
 	}
 }

@@ -146,7 +146,7 @@ func (s *Spool) list() []*item {
 	defer s.mu.Unlock()
 	s.order = slices.DeleteFunc(s.order, func(it *item) bool { return it.gone })
 	if s.renewed {
-		slices.SortFunc(s.order, oldest)
+		slices.SortStableFunc(s.order, oldest) // which takes little where nearly all are in order
 		s.renewed = false
 	}
 	since := s.opt.Now().Add(-recent)
@@ -239,7 +239,7 @@ var errWithheld = errors.New("not put again before it is known whether these byt
 func (s *Spool) withheld(it *item) bool {
 	rivals, put := 0, 0
 	for _, o := range s.items[it.key] {
-		if o != it && !o.leaving {
+		if o.sum != it.sum && !o.leaving {
 			rivals++
 			if o.put {
 				put++
@@ -326,12 +326,9 @@ func (s *Spool) askLater(it *item) {
 // promised ends a contest: the copy may be what somebody was told yes for.
 func (s *Spool) promised(it *item) {
 	s.mu.Lock()
-	conflict := it.conflict
 	it.contested = false
 	s.mu.Unlock()
-	if conflict {
-		s.accuse(it)
-	}
+	s.accuse(it)
 }
 
 // supersede drops a copy that lost its key before anybody was told yes for it.
@@ -350,18 +347,21 @@ func (s *Spool) supersede(ctx context.Context, it *item) {
 		slog.String("key", it.key), slog.String("sha256", hex.EncodeToString(it.sum[:])))
 }
 
-// accuse says, once, that the store has other bytes than those held.
+// accuse says, once, that the store has other bytes than those held, or lacks them and it cannot be told which of the
+// copies of the key to put.
 func (s *Spool) accuse(it *item) {
 	s.mu.Lock()
-	first := !it.accused
+	first, why := !it.accused, "the store has other bytes than were put: run perenne audit; the spool keeps its copy"
+	if !it.conflict {
+		why = "the spool holds several contents of one key, and cannot tell which was acknowledged: where the store lacks the object, perenne repair puts it back"
+	}
 	it.accused = true
 	if first {
 		s.alarms++
 	}
 	s.mu.Unlock()
 	if first {
-		s.opt.Log.Error("the store has other bytes than were put: run perenne audit; the spool keeps its copy",
-			slog.String("key", it.key), slog.String("copy", s.path(s.nameOf(it))))
+		s.opt.Log.Error(why, slog.String("key", it.key), slog.String("copy", s.path(s.nameOf(it))))
 	}
 }
 
@@ -442,10 +442,13 @@ func (s *Spool) rots(it *item, err error) {
 	s.opt.Log.Error("a copy in the spool is damaged, and the store lacks the object: run perenne audit", slog.String("key", it.key), slog.Any("err", err))
 }
 
-// renew begins the item's time anew. That its file has the old name, after a power cut or because it could not be
-// renamed, costs the next process an early reading. The caller holds mu.
+// renew begins the item's time anew. That its file has the old name, since that says nearly the same, after a power cut, or
+// because it could not be renamed, costs the next process an early reading. The caller holds mu.
 func (s *Spool) renew(it *item) {
 	it.at, it.read, s.renewed = s.stamp(), false, true
+	if it.at.Sub(it.filed) < youngest {
+		return
+	}
 	old, was := it.name(), it.filed
 	it.filed = it.at
 	if err := os.Rename(s.path(old), s.path(it.name())); err != nil {
