@@ -220,11 +220,20 @@ func (a *Archive) reopen(ctx context.Context, p *producer) {
 		return
 	}
 	a.shut(p, why)
-	if err := a.run(ctx, p); err != nil {
+	if err := a.goOn(ctx, p); err != nil {
 		a.cfg.Log.Warn("producer still stands still", slog.String("producer", p.Code), slog.Any("err", err))
 		return
 	}
 	a.cfg.Log.Info("producer goes on", slog.String("producer", p.Code))
+}
+
+// goOn is run for a producer that stood still: what it has and no seal covers was left out of the seals meanwhile.
+func (a *Archive) goOn(ctx context.Context, p *producer) error {
+	err := a.run(ctx, p)
+	if err == nil {
+		a.sealer.retry()
+	}
+	return err
 }
 
 // shut closes the ledger of a producer that stands still, if it has one. Whoever was about to use it is answered with errors.

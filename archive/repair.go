@@ -158,7 +158,7 @@ func (r *repair) commits(ctx context.Context) error {
 	for _, out := range r.lost {
 		r.told(out)
 	}
-	if err := r.a.run(ctx, r.p); err != nil {
+	if err := r.a.goOn(ctx, r.p); err != nil {
 		if passing(err) {
 			return fmt.Errorf("the ledger still stands still: %w", err)
 		}
@@ -702,7 +702,7 @@ func (a *Archive) VoidCommit(ctx context.Context, code string, n int64) error {
 		return fail(Invalid, "void", ledger.Key(code, n), err)
 	}
 	if err == nil {
-		err = a.run(ctx, p)
+		err = a.goOn(ctx, p)
 	}
 	if err != nil {
 		return storeError("void", code, err)

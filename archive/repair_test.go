@@ -701,6 +701,41 @@ func TestWhoMeetsALedgerThatWasClosedIsAnswered(t *testing.T) {
 	b.Close(a)
 }
 
+// TestALedgerThatGoesOnIsSealed commits what no seal covers, and has the ledger closed while the next attempt at a seal is
+// made: it is sealed once the ledger goes on, though nobody submits anything.
+func TestALedgerThatGoesOnIsSealed(t *testing.T) {
+	t.Parallel()
+	b, _ := newBench(t)
+	b.Vary = func(c *archive.Config) { c.SealWait = time.Millisecond }
+	a := b.MustOpen()
+	b.TSAAway(true)
+	r := mustAccept(t, a, mine, "1")
+	eventually(t, "an attempt to fail", func() bool { return a.Status(ctx).SealError != "" })
+	obstacle := filepath.Join(b.State, "heads.new")
+	if err := os.Mkdir(obstacle, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Submit(ctx, archivetest.Determina("2", "testo").Submission(mine)); archive.KindOf(err) != archive.Unavailable {
+		t.Fatalf("with a mark that cannot be written: got %v, want unavailable", err)
+	}
+	if err := a.Repair(ctx, archive.RepairRequest{Producer: mine}, func(archive.Repaired) {}); err == nil {
+		t.Fatal("the ledger runs without its mark")
+	}
+	b.TSAAway(false)
+	eventually(t, "an attempt to find nothing to seal", func() bool { return a.Status(ctx).SealError == "" })
+	if err := os.Remove(obstacle); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Repair(ctx, archive.RepairRequest{Producer: mine}, func(archive.Repaired) {}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the seal", func() bool {
+		sealed, err := a.Receipt(ctx, mine, r.Body.Package)
+		return err == nil && sealed.Evidence.Seal == paper.Sealed
+	})
+	b.Close(a)
+}
+
 // TestARepairLeavesOtherProducersAlone asks for a key of another one, under which only a delete marker lies.
 func TestARepairLeavesOtherProducersAlone(t *testing.T) {
 	m := storagetest.NewMem(t)
