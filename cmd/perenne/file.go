@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // writeFile writes a file of the installation: whole or not at all, durable, with exactly this mode.
@@ -20,6 +21,17 @@ func writeFile(path string, data []byte, mode os.FileMode) error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return os.Rename(f.Name(), path)
+}
+
+// removeUnfinished removes what writeFile left in a folder where it was killed. Nobody may be writing there.
+func removeUnfinished(folder string) error {
+	list, err := os.ReadDir(folder)
+	for _, f := range list {
+		if strings.HasPrefix(f.Name(), ".new-") {
+			err = errors.Join(err, os.Remove(filepath.Join(folder, f.Name())))
+		}
+	}
+	return err
 }
 
 // outFile is a file that the user asked for, on its way: whole under its name at Commit, or not there. It has the

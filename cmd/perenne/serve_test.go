@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -298,4 +300,23 @@ func TestSealKeyFromPKCS12(t *testing.T) {
 
 func pemBlock(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+}
+
+// TestWhatAKilledProcessLeftIsRemoved leaves a file that was being written when its process was killed.
+func TestWhatAKilledProcessLeftIsRemoved(t *testing.T) {
+	in := testInstallation(t, nil)
+	left := in.path("state", ".new-123")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(left), 0o755), os.WriteFile(left, []byte("http"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	o, err := in.open(t.Context(), openOptions{Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want it gone", err)
+	}
 }

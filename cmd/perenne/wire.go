@@ -99,6 +99,9 @@ func (o *opened) assemble(ctx context.Context, in *installation, opt openOptions
 	if err := o.lock(state); err != nil {
 		return err
 	}
+	if err := removeUnfinished(state); err != nil {
+		return err
+	}
 	where := in.config.Store
 	if opt.StoreDir != "" {
 		where = StoreConfig{Dir: opt.StoreDir, Immutable: in.config.Store.Immutable}

@@ -16,7 +16,10 @@ import (
 )
 
 // disk is a file system of its own, in an image.
-type disk struct{ at string }
+type disk struct {
+	at      string
+	crowded int // files made to take its inodes
+}
 
 // mount makes an ext4 of so many MiB, with so many inodes, at a folder.
 func mount(ctx context.Context, image, at string, mib, inodes int) (*disk, error) {
@@ -32,7 +35,7 @@ func mount(ctx context.Context, image, at string, mib, inodes int) (*disk, error
 			return nil, fmt.Errorf("%s: %w: %s", line[0], err, out)
 		}
 	}
-	return &disk{at}, nil
+	return &disk{at: at}, nil
 }
 
 func (d *disk) unmount() error {
@@ -47,14 +50,18 @@ func (d *disk) unmount() error {
 
 func (d *disk) filler() string { return filepath.Join(d.at, "riempito") }
 
-// fill takes every byte that is left.
+// fill takes every byte that is left, and those left since.
 func (d *disk) fill() error {
-	f, err := os.Create(d.filler())
+	f, err := os.OpenFile(d.filler(), os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil // it is full already
 	}
 	defer func() { _ = f.Close() }()
-	at := int64(0)
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	at := info.Size()
 	for step := int64(64 << 20); step >= 4096; {
 		if err := unix.Fallocate(int(f.Fd()), 0, at, step); err != nil {
 			step /= 4
@@ -65,13 +72,13 @@ func (d *disk) fill() error {
 	return nil
 }
 
-// crowd takes every inode that is left.
+// crowd takes every inode that is left, and those left since.
 func (d *disk) crowd() error {
 	if err := os.MkdirAll(d.filler(), 0o755); err != nil {
 		return nil
 	}
-	for i := 0; ; i++ {
-		f, err := os.Create(filepath.Join(d.filler(), fmt.Sprint(i)))
+	for ; ; d.crowded++ {
+		f, err := os.Create(filepath.Join(d.filler(), fmt.Sprint(d.crowded)))
 		if err != nil {
 			return nil
 		}
@@ -114,7 +121,7 @@ func fullAt(ctx context.Context, p *plan, r *rig.Result, program, where string, 
 	if where != "all" {
 		at = filepath.Join(root, where)
 	}
-	d, err := mount(ctx, filepath.Join(p.scratch, where+".img"), at, 600, 4096)
+	d, err := mount(ctx, filepath.Join(p.scratch, where+".img"), at, 600, 4096*(1+p.n)) // what is kept takes some of it each time
 	if err != nil {
 		return err
 	}
@@ -134,10 +141,21 @@ func fullAt(ctx context.Context, p *plan, r *rig.Result, program, where string, 
 				do   func() error
 			}{{"bytes", d.fill}, {"inodes", d.crowd}} {
 				moment := time.Duration(random.IntN(1000)) * time.Millisecond
+				hold := time.Second + time.Duration(random.IntN(1500))*time.Millisecond
 				err := h.take(ctx, taken{
-					what: "no " + way.name + " on the disk of " + where, clients: 6, hold: time.Second + time.Duration(random.IntN(1500))*time.Millisecond,
-					// What fills ends when nothing more fits: that it is away needs no other proof than what clients are told.
-					clear: func() error { wait(ctx, moment); return way.do() }, tells: true, back: d.free, answer: 30 * time.Second, resume: 45 * time.Second,
+					what: "no " + way.name + " on the disk of " + where, clients: 6,
+					// What fills ends when nothing more fits: that it is away needs no other proof than what clients are told. What the
+					// daemon itself gives back meanwhile is taken too.
+					clear: func() error { wait(ctx, moment); return way.do() },
+					during: func(ctx context.Context) error {
+						for end := time.Now().Add(hold); time.Now().Before(end); wait(ctx, 50*time.Millisecond) {
+							if err := way.do(); err != nil {
+								return err
+							}
+						}
+						return nil
+					},
+					tells: true, back: d.free, answer: 30 * time.Second, resume: 45 * time.Second,
 				})
 				r.Add("fills of "+way.name, 1)
 				if err != nil {
