@@ -15,11 +15,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -28,14 +25,7 @@ import (
 	"github.com/marchesud/perenne/storage/s3/s3test"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
-		fmt.Fprintf(os.Stderr, "commits: %v\n", err)
-		os.Exit(1)
-	}
-}
+func main() { rig.Main("commits", run) }
 
 // plan is what the command line asks for.
 type plan struct {
@@ -67,27 +57,18 @@ func run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(scratch) }()
-	to := io.Writer(os.Stdout)
-	if *out != "" {
-		file, err := os.OpenFile(*out, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = file.Close() }()
-		to = io.MultiWriter(os.Stdout, file)
+	to, end, err := rig.Out(*out)
+	if err != nil {
+		return err
 	}
+	defer func() { _ = end() }()
 	r := rig.Begin(ctx, "commits", *store, 0)
 	if err := planted(ctx, filepath.Join(scratch, "planted"), r); err != nil {
 		r.Fail("planted: %v", rig.Early(ctx, err))
 	} else if err := rig.Early(ctx, contend(ctx, &p, *store, scratch, r)); err != nil {
 		r.Fail("%v", err)
 	}
-	fmt.Fprintln(os.Stderr, r.Summary())
-	fine, err := r.End(to)
-	if err == nil && !fine {
-		err = fmt.Errorf("%d failures on %s", len(r.Failed), *store)
-	}
-	return err
+	return r.Conclude(to)
 }
 
 // contend lets the writers go and judges what they were told.

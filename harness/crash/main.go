@@ -14,9 +14,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/marchesud/perenne/harness/rig"
@@ -33,14 +31,7 @@ type plan struct {
 	verbose bool
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
-		fmt.Fprintf(os.Stderr, "crash: %v\n", err)
-		os.Exit(1)
-	}
-}
+func main() { rig.Main("crash", run) }
 
 func run(ctx context.Context, args []string) (err error) {
 	parts := map[string]func(context.Context, *plan) error{"kill": kill, "calls": calls, "power": power}
@@ -65,28 +56,18 @@ func run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(p.scratch) }()
-	p.out = os.Stdout
-	if *out != "" {
-		file, err := os.OpenFile(*out, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = file.Close() }()
-		p.out = io.MultiWriter(os.Stdout, file)
+	to, end, err := rig.Out(*out)
+	if err != nil {
+		return err
 	}
+	defer func() { _ = end() }()
+	p.out = to
 	p.kind = *kind
 	return rig.Early(ctx, parts[args[0]](ctx, &p))
 }
 
 // end writes a result; what failed is an error.
-func (p *plan) end(r *rig.Result) error {
-	fmt.Fprintln(os.Stderr, r.Summary())
-	fine, err := r.End(p.out)
-	if err == nil && !fine {
-		err = fmt.Errorf("%s: %d failures", r.Test, len(r.Failed))
-	}
-	return err
-}
+func (p *plan) end(r *rig.Result) error { return r.Conclude(p.out) }
 
 func (p *plan) say(format string, args ...any) {
 	if p.verbose {

@@ -14,13 +14,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/marchesud/perenne/harness/rig"
@@ -35,14 +32,7 @@ type plan struct {
 	pause   time.Duration // how long a daemon is stopped
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
-		fmt.Fprintf(os.Stderr, "daemons: %v\n", err)
-		os.Exit(1)
-	}
-}
+func main() { rig.Main("daemons", run) }
 
 func run(ctx context.Context, args []string) (err error) {
 	var p plan
@@ -75,15 +65,11 @@ func run(ctx context.Context, args []string) (err error) {
 	if p.program, err = rig.Build(ctx, scratch); err != nil {
 		return err
 	}
-	to := io.Writer(os.Stdout)
-	if *out != "" {
-		file, err := os.OpenFile(*out, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = file.Close() }()
-		to = io.MultiWriter(os.Stdout, file)
+	to, end, err := rig.Out(*out)
+	if err != nil {
+		return err
 	}
+	defer func() { _ = end() }()
 	planted, err := p.planted(ctx, filepath.Join(scratch, "planted"))
 	if err != nil {
 		return fmt.Errorf("planted: %w", rig.Early(ctx, err))
@@ -95,11 +81,7 @@ func run(ctx context.Context, args []string) (err error) {
 		if hurt := rig.Early(ctx, p.hurt(ctx, *kind, n, filepath.Join(scratch, strconv.Itoa(n)), r)); hurt != nil {
 			r.Fail("%v", hurt)
 		}
-		fmt.Fprintln(os.Stderr, r.Summary())
-		fine, endErr := r.End(to)
-		if err = errors.Join(err, endErr); !fine {
-			err = errors.Join(err, fmt.Errorf("%d failures of %d daemons on %s", len(r.Failed), n, *kind))
-		}
+		err = errors.Join(err, r.Conclude(to))
 	}
 	return err
 }

@@ -13,8 +13,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/marchesud/perenne/harness/rig"
@@ -29,14 +27,7 @@ type plan struct {
 	verbose bool
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
-		fmt.Fprintf(os.Stderr, "damage: %v\n", err)
-		os.Exit(1)
-	}
-}
+func main() { rig.Main("damage", run) }
 
 func run(ctx context.Context, args []string) (err error) {
 	var p plan
@@ -56,15 +47,12 @@ func run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(p.scratch) }()
-	p.out = os.Stdout
-	if *out != "" {
-		file, err := os.OpenFile(*out, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = file.Close() }()
-		p.out = io.MultiWriter(os.Stdout, file)
+	to, end, err := rig.Out(*out)
+	if err != nil {
+		return err
 	}
+	defer func() { _ = end() }()
+	p.out = to
 	parts := map[string]func(context.Context, *plan, *rig.Result) error{"dir": onFiles, "minio": onServer("minio"), "versitygw": onServer("versitygw"), "program": onProgram}
 	part := parts[*store]
 	if part == nil {
@@ -74,12 +62,7 @@ func run(ctx context.Context, args []string) (err error) {
 	if err := rig.Early(ctx, part(ctx, &p, r)); err != nil {
 		r.Fail("%v", err)
 	}
-	fmt.Fprintln(os.Stderr, r.Summary())
-	fine, err := r.End(p.out)
-	if err == nil && !fine {
-		err = fmt.Errorf("%d failures on %s", len(r.Failed), *store)
-	}
-	return err
+	return r.Conclude(p.out)
 }
 
 func (p *plan) say(format string, args ...any) {

@@ -79,6 +79,16 @@ func (r *Result) End(w io.Writer) (bool, error) {
 	return len(r.Failed) == 0, err
 }
 
+// Conclude says how it went and is End, whose failures are an error.
+func (r *Result) Conclude(w io.Writer) error {
+	fmt.Fprintln(os.Stderr, r.Summary())
+	fine, err := r.End(w)
+	if err == nil && !fine {
+		err = fmt.Errorf("%s: %d failures on %s", r.Test, len(r.Failed), r.Store)
+	}
+	return err
+}
+
 // Summary is a line for a person.
 func (r *Result) Summary() string {
 	r.mu.Lock()
