@@ -51,9 +51,11 @@ func (s *sealer) seenAlone(ctx context.Context) error {
 		if err := s.fork(n, len(there)); err != nil {
 			return err
 		}
+		s.put.Store(nil)
+		return s.a.sealsFork()
 	}
 	s.put.Store(nil)
-	return s.a.sealsFork()
+	return nil
 }
 
 // fork has the seals stand still.
